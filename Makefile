@@ -1,0 +1,31 @@
+# Everything runs in .venv, installed once with the tested versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint setup clean
+
+demo: $(INSTALLED)
+	$(BIN)/hdt distill co2 --out runs/demo --force
+	$(BIN)/hdt evaluate runs/demo
+	@$(BIN)/hdt report runs/demo > /dev/null
+	@echo "report: $(CURDIR)/runs/demo/report.html"
+
+test: lint
+	$(BIN)/python -m pytest -n auto
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hdt needs Python 3.10 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

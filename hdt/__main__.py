@@ -1,0 +1,5 @@
+"""``python -m hdt`` is ``hdt``."""
+
+from hdt.cli import main
+
+main()

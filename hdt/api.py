@@ -1,0 +1,154 @@
+"""The Python interface: one function per verb. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hdt import config, datasets, machine
+from hdt.config import Settings
+from hdt.distance import nearest_distance
+from hdt.distilled import DataInfo, Distance, Distilled, RunInfo
+from hdt.errors import require
+from hdt.frames import format_step
+from hdt.series import Panel
+
+BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
+Watcher = Callable[[int, int, dict[str, float]], None]
+
+
+def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
+    """Distil a series into a short synthetic one on which forecasters train as well.
+
+    ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe
+    (``method``, ``length`` M, ``context`` L, ``horizon`` H, ``seed``, ``device``, ``iterations``, …), the
+    objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
+    what is not given comes from the method and the data set. ``watch`` is called after each iteration
+    with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
+    bytes on one machine. Raises :class:`hdt.errors.InputError` for bad input.
+    """
+    panel, resolved = prepare(data, **settings)
+    return distill_panel(panel, resolved, watch=watch)
+
+
+def prepare(
+    data: str | Path | pd.DataFrame | Panel, *, progress: datasets.Progress | None = None, **settings: Any
+) -> tuple[Panel, Settings]:
+    """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
+    loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
+    if isinstance(data, Panel):
+        require(not loading, f"{', '.join(loading)}: already decided when the panel was loaded")
+        panel = data
+    else:
+        # Settings first: a wrong flag should not cost reading the data.
+        config.resolve(data, **settings)
+        panel = datasets.load(data, progress=progress, **loading)
+    resolved = config.resolve(panel.source, **settings)
+    rows, size = panel.borders[0], resolved.context + resolved.horizon
+    require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
+    require(
+        rows >= resolved.length,
+        f"{panel.name}: {rows} training rows are fewer than length M = {resolved.length}; lower --length",
+    )
+    return panel, resolved
+
+
+def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
+    """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
+    import torch
+
+    from hdt.parameterization import PARAMETERIZATIONS
+
+    start = torch.zeros(1, settings.length, panel.channels)
+    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
+    floats = parameterization.floats(parameterization.encode(start))
+    windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
+    steps = settings.options.get("steps_synthetic", 1)
+    graph = 10 * steps * windows * panel.channels * (settings.context + settings.horizon) * 4
+    data = 3 * panel.values.nbytes
+    return {
+        "data": panel.name,
+        "train_rows": panel.borders[0],
+        "channels": panel.channels,
+        "floats": floats,
+        "compression": panel.borders[0] * panel.channels / floats,
+        "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
+        "settings": settings.model_dump(),
+    }
+
+
+def evaluate(
+    distilled: Distilled,
+    data: str | Path | pd.DataFrame | Panel | None = None,
+    *,
+    students: Sequence[str] = ("dlinear",),
+    seeds: int = 3,
+    device: str = "auto",
+    watch: Callable[[str, int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Train fresh students on the distilled series, on random real segments and on all data; test each once.
+
+    ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
+    says. Returns one row per student and training set, see :func:`hdt.evaluation.evaluate`.
+    """
+    from hdt import evaluation
+
+    panel = evaluation.real_data(distilled, data)
+    return evaluation.evaluate(distilled, panel, students=students, seeds=seeds, device=device, watch=watch)
+
+
+def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:
+    """:func:`distill` once the data and the settings are known."""
+    import torch
+
+    from hdt.loop import optimise
+    from hdt.parameterization import PARAMETERIZATIONS
+    from hdt.spectrum import autocovariance_bound, mean_spectrum, psd
+    from hdt.train import device_of
+
+    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    outcome = optimise(train, settings, watch=watch)
+    real = mean_spectrum(train.double(), settings.length)
+    synthetic = psd(outcome.series.double()).mean(dim=0)
+    bound = autocovariance_bound(synthetic, real.power, settings.length)
+    floats = PARAMETERIZATIONS[settings.parameterization].floats(outcome.params)
+    started = float((outcome.series - outcome.started).square().mean().sqrt())
+    info = RunInfo(
+        settings=settings,
+        data=DataInfo(
+            name=panel.name,
+            source=panel.source,
+            load_options=dict(panel.load_options),
+            rows=len(panel.values),
+            borders=panel.borders,
+            columns=list(panel.columns),
+            first_stamp=str(panel.index[0]),
+            step=format_step(panel.step),
+            layout=vars(panel.layout),
+            train_sha256=panel.train_sha256(),
+            notices=list(panel.notices),
+        ),
+        scaler_mean=panel.scaler.mean.tolist(),
+        scaler_std=panel.scaler.std.tolist(),
+        sequences=len(outcome.series),
+        floats=floats,
+        compression=train.numel() / floats,
+        seconds=round(outcome.seconds, 3),
+        peak_rss_mb=machine.peak_rss_mb(),
+        device=machine.device_name(str(device_of(settings.device))),
+        versions=machine.versions(),
+        psd_gap=float(bound.psd_gap.mean()),
+        acf_gap=float(bound.acf_gap.mean()),
+        psd_gaps=bound.psd_gap.tolist(),
+        acf_gaps=bound.acf_gap.tolist(),
+        harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
+        distance=Distance(
+            start=started if settings.start == "real" else None,
+            nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
+        ),
+    )
+    params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
+    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)

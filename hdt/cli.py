@@ -1,0 +1,292 @@
+"""The command line: parse, call the api, print. Data on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from hdt.errors import InputError
+from hdt.terminal import DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
+
+INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
+
+app = typer.Typer(
+    help="Distil a long time series into a few hundred synthetic steps on which forecasters train as well.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def distill(
+    data: Annotated[
+        str | None, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")
+    ] = None,
+    method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
+    length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
+    k: Annotated[int | None, Option("--k", help="Harmonics kept per channel.")] = None,
+    lam: Annotated[float | None, Option("--lam", help="λ, weight of the harmonic amplitudes.")] = None,
+    acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
+    context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
+    horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
+    parameterization: Annotated[str | None, Option(help="What is learned: harmonic or raw.")] = None,
+    objective: Annotated[str | None, Option(help="What is matched: harmonic or gradient.")] = None,
+    backbone: Annotated[str | None, Option(help="Student whose gradients are matched.")] = None,
+    start: Annotated[str | None, Option(help="phase: real spectrum, random phases; real: a real segment.")] = None,
+    iterations: Annotated[int | None, Option(help="Optimiser steps.")] = None,
+    learning_rate: Annotated[float | None, Option(help="Adam's, cosine to zero.")] = None,
+    option: Annotated[list[str] | None, Option(help="Any hyperparameter of the objective, name=value.")] = None,
+    seed: Annotated[int | None, Option(help="Equal seeds give equal bytes.")] = None,
+    device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
+    missing: Annotated[str | None, Option(help="auto: interpolate up to 5% of a column; error; interpolate.")] = None,
+    split: Annotated[str | None, Option(help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")] = None,
+    time_column: Annotated[str | None, Option(help="Name of the time column.")] = None,
+    id_column: Annotated[str | None, Option(help="Series column of a long table.")] = None,
+    target_column: Annotated[str | None, Option(help="Value column of a long table.")] = None,
+    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
+    out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
+    force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Distil DATA and write a run folder."""
+    flags = {
+        "method": method, "length": length, "k": k, "lam": lam, "acf_weight": acf_weight, "context": context,
+        "horizon": horizon, "parameterization": parameterization, "objective": objective, "backbone": backbone,
+        "start": start, "iterations": iterations, "learning_rate": learning_rate, "seed": seed, "device": device,
+        "missing": missing, "split": _split(split), "time_column": time_column, "id_column": id_column,
+        "target_column": target_column,
+    }  # fmt: skip
+    from hdt import api, config
+    from hdt.distilled import check_target
+
+    named, from_recipe = config.read_recipe(recipe) if recipe else (None, {})
+    data = data or named
+    if data is None:
+        raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
+    given = {**from_recipe, **_options(option), **{name: value for name, value in flags.items() if value is not None}}
+    panel, settings = api.prepare(data, progress=DownloadBar(), **given)
+    plan = api.plan(panel, settings)
+    if dry_run:
+        return print_json(plan) if as_json else print_settings(plan)
+    out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
+    check_target(out, force)
+    for notice in panel.notices:
+        say(f"note: {notice}")
+    with progress_bar() as bar:
+        task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
+        distilled = api.distill_panel(
+            panel, settings,
+            watch=lambda done, _, terms: bar.update(task, completed=done, description=f"loss {terms['loss']:.4f}"),
+        )  # fmt: skip
+    distilled.save(out, force=force)
+    info = distilled.info
+    if as_json:
+        fields = {
+            "method": settings.method, "dataset": panel.name, "length": settings.length,
+            "channels": panel.channels, "floats": info.floats, "compression": info.compression,
+            "seconds": info.seconds, "peak_rss_mb": info.peak_rss_mb, "out": str(out),
+            "psd_gap": info.psd_gap, "acf_gap": info.acf_gap,
+        }  # fmt: skip
+        return print_json(fields)
+    print_summary(distilled, out)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    student: Annotated[list[str] | None, Option(help="Student to train; repeat for several.")] = None,
+    seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train students on a run, on random segments and on all data; print their test errors."""
+    from hdt import api
+    from hdt.distilled import Distilled
+
+    distilled = Distilled.load(run)
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=None)
+        table = api.evaluate(
+            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device,
+            watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
+        )  # fmt: skip
+    rows = json.loads(table.to_json(orient="records"))
+    distilled.record_evaluation(run, rows)
+    own = [row for row in rows if row["trained_on"] == "distilled"]
+    if as_json:
+        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
+        return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
+    headings = ["student", "trained on", "MSE", "MAE", "vs full", "training"]
+    cells = [
+        [
+            row["student"], row["trained_on"], f"{row['mse']:.3f} ± {row['mse_std']:.3f}",
+            f"{row['mae']:.3f} ± {row['mae_std']:.3f}", f"{row['ratio_to_full']:.2f}×", f"{row['train_seconds']:.1f} s",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    info = distilled.info
+    title = f"{info.data.name}, {info.settings.context}→{info.settings.horizon}, test errors in scaled units"
+    print_table(title, headings, cells)
+
+
+@app.command()
+def report(run: Run, data: Data = None) -> None:
+    """Draw a run again: report.html and PNG pictures in the run folder."""
+    from hdt import evaluation
+    from hdt import report as pictures
+    from hdt.distilled import Distilled
+
+    distilled = Distilled.load(run)
+    try:
+        distilled = distilled.with_panel(evaluation.real_data(distilled, data))
+    except InputError as error:
+        if data is not None:
+            raise
+        say(f"note: drawn without the real series ({error})")
+    print(pictures.write(distilled, run, pngs=True))
+
+
+@data_app.command("ls")
+def data_ls(as_json: AsJson = False) -> None:
+    """The registry, and which sets are on this machine."""
+    from hdt import datasets, registry
+
+    rows = [
+        {"name": d.name, "rows": d.shape[0], "channels": d.shape[1], "step": d.step, "here": here, "about": d.about}
+        for d in registry.REGISTRY.values()
+        for here in [not d.sources or datasets.locate(d, check=False) is not None]
+    ]
+    if as_json:
+        return print_json({"datasets": rows})
+    headings = ["name", "rows", "channels", "step", "here", "about"]
+    cells = [[str(row[h]) if h != "here" else "yes" if row[h] else "no" for h in headings] for row in rows]
+    print_table("hdt distill NAME", headings, cells)
+
+
+@data_app.command("get")
+def data_get(name: Annotated[str, Argument(help="Registry name.")]) -> None:
+    """Download a data set (verified) and print where it is."""
+    from hdt import datasets, registry
+
+    entry = registry.entry(name)
+    if not entry.sources:
+        return print(f"{entry.name} is embedded")
+    print((datasets.locate(entry) or datasets.fetch(entry, DownloadBar()))[0])
+
+
+@data_app.command("info")
+def data_info(data: Annotated[str, Argument(help="Registry name or path.")], as_json: AsJson = False) -> None:
+    """Origin, licence, borders and columns of a data set or file."""
+    from hdt import datasets, registry
+
+    known = registry.find(data)
+    panel = datasets.load(data, progress=DownloadBar())
+    facts: dict[str, Any] = {
+        "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
+        "first": str(panel.index[0]), "last": str(panel.index[-1]), "borders": list(panel.borders),
+        "columns": list(panel.columns), "notices": list(panel.notices),
+    }  # fmt: skip
+    if known:
+        facts |= {
+            "about": known.about, "licence": known.licence, "sources": [source.url for source in known.sources],
+            "context": known.context, "horizon": known.horizon, "length": known.length,
+        }  # fmt: skip
+    if as_json:
+        return print_json(facts)
+    for name, value in facts.items():
+        print(f"{name:9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+@app.command()
+def cite(method: Annotated[str | None, Argument(help="Method; all of them by default.")] = None) -> None:
+    """BibTeX of the methods."""
+    from hdt import methods
+
+    print("\n\n".join(methods.find(name).citation for name in ([method] if method else methods.METHODS)))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Versions, device and data folders: what to paste into a bug report."""
+    from hdt import machine
+
+    facts = machine.doctor()
+    if as_json:
+        return print_json(facts)
+    for name, value in facts.items():
+        print(f"{name:12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def main() -> None:
+    """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code
+            code = _fail(INTERRUPTED, 130, debug)
+    except InputError as error:
+        code = _fail(str(error), 2, debug)
+    except typer.TyperException as error:  # a flag or argument that does not parse
+        code = _fail(error.format_message() if hasattr(error, "format_message") else str(error), 2, debug)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(INTERRUPTED, 130, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:
+        code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    say(f"error: {' '.join(message.split())}")
+    return code
+
+
+def _split(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [
+            int(part) if part.strip().isdigit() and part.strip() not in "01" else float(part)
+            for part in text.split(",")
+        ]
+    except ValueError:
+        raise InputError(f"--split {text}: expected three numbers such as 0.7,0.1,0.2") from None
+
+
+def _options(pairs: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    result = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--option {pair}: expected name=value")
+        result[name] = yaml.safe_load(value)
+    return result

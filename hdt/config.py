@@ -1,0 +1,151 @@
+"""Settings of a distillation: the recipe a run writes and can be repeated from. No torch here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hdt import methods, registry
+from hdt.errors import InputError, require
+from hdt.methods import METHODS
+
+Model = TypeVar("Model", bound=BaseModel)
+DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
+OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight"}
+
+
+class Settings(BaseModel):
+    """Everything that determines a distillation besides the data; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: str = "hdt"
+    parameterization: str
+    objective: str
+    backbone: str = "dlinear"
+    start: str
+    length: int = Field(ge=2, description="M, synthetic steps")
+    context: int = Field(ge=1, description="L")
+    horizon: int = Field(ge=1, description="H")
+    iterations: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    options: dict[str, Any] = Field(default_factory=dict, description="hyperparameters of the objective")
+
+
+def resolve(data: object, **given: Any) -> Settings:
+    """Complete settings: what is given, else the method's and the data set's defaults.
+
+    Names that are not settings are hyperparameters of the objective, such as ``k`` and ``lam``; ``None``
+    means "not given". Raises :class:`InputError` naming the first setting that is unknown or out of
+    range. Only an objective's hyperparameters need torch to be checked.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    method = methods.find(given.get("method", "hdt"))
+    entry = registry.find(data) if isinstance(data, str) else None
+    defaults: dict[str, Any] = {
+        "parameterization": method.parameterization,
+        "objective": method.objective,
+        "start": method.start,
+        "iterations": method.iterations,
+        "learning_rate": method.learning_rate,
+        "length": entry.length if entry else DEFAULT_LENGTH,
+        "context": entry.context if entry else DEFAULT_CONTEXT,
+        "horizon": entry.horizon if entry else DEFAULT_HORIZON,
+    }
+    own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
+    settings = validated(Settings, {**defaults, **own})
+    hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
+    inherited = method.options if settings.objective == method.objective else {}
+    options = {**inherited, **given.get("options", {}), **hyper}
+    size = settings.context + settings.horizon
+    require(
+        settings.length >= size,
+        f"length M = {settings.length} is below context {settings.context} + horizon {settings.horizon} = {size}; "
+        "raise --length or lower --context/--horizon",
+    )
+    bins = settings.length // 2 + 1
+    k = options.get("k")
+    require(
+        not isinstance(k, int) or k <= bins,
+        f"k={k} harmonics, but a series of M = {settings.length} steps has M//2+1 = {bins}; lower --k",
+    )
+    return settings.model_copy(update={"options": checked_options(settings, options)})
+
+
+def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """The objective's hyperparameters, complete; also checks the other names that need torch's tables."""
+    from hdt.objective import OBJECTIVES
+    from hdt.parameterization import PARAMETERIZATIONS
+    from hdt.start import STARTS
+    from hdt.students import STUDENTS
+
+    for what, name, known in (
+        ("parameterization", settings.parameterization, PARAMETERIZATIONS),
+        ("objective", settings.objective, OBJECTIVES),
+        ("start", settings.start, STARTS),
+        ("backbone", settings.backbone, STUDENTS),
+    ):
+        require(name in known, f"unknown {what} {name!r}; known: {', '.join(known)}")
+    model = OBJECTIVES[settings.objective].Options
+    for name in options:
+        require(
+            name in model.model_fields,
+            f"objective {settings.objective!r} has no setting {name!r}; it has {', '.join(model.model_fields)}",
+        )
+    return validated(model, options).model_dump()
+
+
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
+    """Pydantic validation with a one-line error."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{name}={first['input']!r}: {first['msg']}") from None
+
+
+def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
+    require(path.is_file(), f"{path}: no such recipe")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    require(isinstance(content, dict), f"{path}: expected settings, one 'name: value' per line")
+    known = {"data", "load", *Settings.model_fields}
+    unknown = [str(name) for name in content if name not in known]
+    require(not unknown, f"{path}: unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    load, options = content.pop("load", {}), content.pop("options", {})
+    require(isinstance(load, dict) and isinstance(options, dict), f"{path}: 'load' and 'options' hold 'name: value'")
+    return content.pop("data", None), {**content, **load, **options}
+
+
+def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:
+    """The YAML text of a recipe; its first line is the exact command."""
+    content = {"data": data, "load": dict(load_options), **settings.model_dump()}
+    return f"# {command}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
+
+
+def command(settings: Settings, data: str, load_options: Mapping[str, Any]) -> str:
+    """The shortest command line that resolves to these settings."""
+    usual = resolve(data, method=settings.method, objective=settings.objective)
+    words = ["hdt", "distill", data]
+    for name, value in settings.model_dump(exclude={"options"}).items():
+        if value != getattr(usual, name) or (name == "objective" and value != METHODS[settings.method].objective):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in settings.options.items():
+        if value != usual.options[name]:
+            flag = OPTION_FLAGS.get(name)
+            words += [flag, str(value)] if flag else ["--option", f"{name}={value}"]
+    for name, value in load_options.items():
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)

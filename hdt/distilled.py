@@ -1,0 +1,232 @@
+"""Distilled: the result of a distillation, its way to a frame, and the run folder it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hdt import config
+from hdt.errors import InputError, require
+from hdt.frames import Layout, parse_step
+from hdt.series import Panel
+
+SCHEMA_VERSION = 1
+FILES = ("synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md")
+
+
+EVALUATION = "evaluation.json"
+
+
+class Strict(BaseModel):
+    """A record of a run file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataInfo(Strict):
+    """The real series behind a run; ``train_sha256`` fingerprints what the distillation read."""
+
+    name: str
+    source: str | None
+    load_options: dict[str, Any]
+    rows: int
+    borders: tuple[int, int, int]
+    columns: list[str]
+    first_stamp: str
+    step: str
+    layout: dict[str, Any]
+    train_sha256: str
+    notices: list[str]
+
+
+class Distance(Strict):
+    """Root mean square distance, in scaled units, of the synthetic series from real sub-series.
+
+    ``start`` is null when the optimisation did not start from one; ``nearest`` is over all of them.
+    """
+
+    start: float | None
+    nearest: float
+
+
+class RunInfo(Strict):
+    """``run.json``: everything that identifies a run, and its measurements."""
+
+    schema_version: int = SCHEMA_VERSION
+    settings: config.Settings
+    data: DataInfo
+    scaler_mean: list[float]
+    scaler_std: list[float]
+    sequences: int
+    floats: int
+    compression: float
+    seconds: float
+    peak_rss_mb: float | None
+    device: str
+    versions: dict[str, str]
+    psd_gap: float
+    acf_gap: float
+    psd_gaps: list[float]
+    acf_gaps: list[float]
+    harmonics: list[list[int]] | None
+    distance: Distance
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """Synthetic series and all that is known of how they were made.
+
+    ``values`` [N, M, C] are in scaled units, ``params`` the learned arrays they decode from,
+    ``history`` one entry per iteration. ``panel`` is the real data when it is at hand.
+    """
+
+    values: np.ndarray
+    params: Mapping[str, np.ndarray]
+    info: RunInfo
+    history: list[dict[str, float]] = field(default_factory=list)
+    panel: Panel | None = None
+
+    def __repr__(self) -> str:
+        n, length, channels = self.values.shape
+        return (
+            f"Distilled({self.info.data.name} by {self.info.settings.method}: {n} × {length} steps × {channels} "
+            f"channels, {self.info.floats} floats, {self.info.compression:.0f}× smaller)"
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
+
+        The stamps are placeholders that start at the first real stamp and keep its step.
+        """
+        data = self.info.data
+        index = pd.date_range(pd.Timestamp(data.first_stamp), periods=self.values.shape[1], freq=parse_step(data.step))
+        original = self.values[0].astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
+        return Layout(**data.layout).frame(original, index, data.columns)
+
+    def with_panel(self, panel: Panel) -> Distilled:
+        """The same result, with the real data at hand for pictures."""
+        return replace(self, panel=panel)
+
+    def save(self, folder: str | Path, *, force: bool = False, command: str | None = None) -> Path:
+        """Write the run folder in one move: either all of it is there, or none.
+
+        An existing folder is refused unless ``force``, and then only a run folder or an empty one is
+        replaced. Raises :class:`InputError` when the place cannot be written.
+        """
+        folder = Path(folder)
+        check_target(folder, force)
+        scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+        try:
+            scratch.mkdir(parents=True)
+            self._write(scratch, command)
+            if folder.exists():
+                old = scratch.with_suffix(".old")
+                folder.rename(old)
+                scratch.rename(folder)
+                shutil.rmtree(old)
+            else:
+                scratch.rename(folder)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot write the run ({error.strerror}); choose another --out") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return folder
+
+    def _write(self, folder: Path, command: str | None) -> None:
+        from safetensors.numpy import save_file
+
+        from hdt import card, report
+
+        settings, data = self.info.settings, self.info.data
+        self.to_frame().to_parquet(folder / "synthetic.parquet")
+        # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
+        save_file(arrays, folder / "params.safetensors")
+        (folder / "run.json").write_text(self.info.model_dump_json(indent=1))
+        command = command or config.command(settings, data.source or data.name, data.load_options)
+        (folder / "recipe.yaml").write_text(
+            config.write_recipe(settings, data.source or data.name, data.load_options, command)
+        )
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        (folder / "README.md").write_text(card.card(self, command))
+        report.write(self, folder)
+
+    @staticmethod
+    def record_evaluation(folder: str | Path, rows: list[dict[str, Any]]) -> None:
+        """Keep evaluation rows beside a run, where the report finds them."""
+        file = Path(folder) / EVALUATION
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(rows, indent=1))
+        part.replace(file)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Distilled:
+        """Read a run folder back; every file is checked against the others.
+
+        Raises :class:`InputError` naming the file that is missing, damaged or does not fit.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        require(folder.is_dir(), f"{folder}: no such run folder; make one with 'hdt distill DATA --out {folder}'")
+        for name in FILES:
+            require((folder / name).is_file(), f"{folder}: {name} is missing, so this is not a complete run folder")
+        try:
+            info = RunInfo.model_validate_json((folder / "run.json").read_text())
+            history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            params = load_file(folder / "params.safetensors")
+            frame = pd.read_parquet(folder / "synthetic.parquet")
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"{folder / 'run.json'}: {place or 'content'}: {first['msg']}") from None
+        except (ValueError, OSError, SafetensorError) as error:
+            raise InputError(f"{folder}: a file cannot be read ({str(error).splitlines()[0]})") from error
+        values = decode(params, info, folder)
+        distilled = cls(values, params, info, history)
+        expected = distilled.to_frame()
+        same = list(frame.columns) == list(expected.columns) and frame.shape == expected.shape
+        require(same, f"{folder / 'synthetic.parquet'}: columns or rows differ from what run.json describes")
+        numbers = expected.select_dtypes("number").columns
+        close = np.allclose(frame[numbers], expected[numbers], rtol=1e-4, atol=1e-4 * max(info.scaler_std))
+        require(close, f"{folder / 'synthetic.parquet'}: values differ from those of params.safetensors")
+        return distilled
+
+
+def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.ndarray:
+    """The series [N, M, C] of stored parameters, whose names, shapes and finiteness are checked."""
+    import torch
+
+    from hdt.parameterization import PARAMETERIZATIONS
+
+    settings, channels = info.settings, len(info.data.columns)
+    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
+    expected = parameterization.encode(torch.zeros(info.sequences, settings.length, channels))
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    found = {name: array.shape for name, array in params.items()}
+    file = folder / "params.safetensors"
+    require(found == shapes, f"{file}: arrays {found} do not fit run.json, which asks for {shapes}")
+    require(all(np.isfinite(a).all() for a in params.values()), f"{file}: holds values that are not finite")
+    return parameterization.decode({name: torch.from_numpy(array) for name, array in params.items()}).numpy()
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Refuse a folder that exists (unless ``force`` and it is a run or empty) or cannot be made."""
+    if folder.exists():
+        require(force, f"{folder} exists; choose another --out, or replace it with --force")
+        ours = folder.is_dir() and ((folder / "run.json").is_file() or not any(folder.iterdir()))
+        require(ours, f"{folder} exists and is not a run folder; --force replaces run folders only")
+    parent = next(p for p in folder.absolute().parents if p.exists())
+    ok = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    require(ok, f"{parent}: cannot write here; choose another --out")

@@ -1,0 +1,80 @@
+"""The one optimisation loop: any parameterization, any objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hdt.config import Settings
+from hdt.errors import InputError
+from hdt.objective import OBJECTIVES, Problem
+from hdt.parameterization import PARAMETERIZATIONS, Params
+from hdt.start import start
+from hdt.train import device_of
+
+Watcher = Callable[[int, int, dict[str, float]], None]
+
+
+class Outcome(NamedTuple):
+    """Learned parameters, the series they decode to, where it started, kept harmonics, and the loss log.
+
+    All tensors are on the CPU; ``kept`` is None for objectives that do not choose harmonics.
+    """
+
+    params: Params
+    series: Float[Tensor, "N M C"]
+    started: Float[Tensor, "N M C"]
+    kept: Bool[Tensor, "F C"] | None
+    history: list[dict[str, float]]
+    seconds: float
+
+
+def optimise(
+    series: Float[Tensor, "T C"], settings: Settings, *, sequences: int = 1, watch: Watcher | None = None
+) -> Outcome:
+    """Distil the scaled training part ``series`` as ``settings`` say.
+
+    Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with
+    (iteration, iterations, terms). Equal settings and data give equal bytes on one machine. Raises
+    :class:`hdt.errors.InputError` when the loss stops being finite.
+    """
+    begun = time.perf_counter()
+    series = series.to(device_of(settings.device))
+    generator = torch.Generator().manual_seed(settings.seed)
+    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
+    kind = OBJECTIVES[settings.objective]
+    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
+    objective = kind(kind.Options(**settings.options), problem)
+    objective.prepare(series)
+    started = start(settings.start, series, sequences, settings.length, generator)
+    params = {name: tensor.requires_grad_() for name, tensor in parameterization.encode(started).items()}
+    optimizer = torch.optim.Adam(params.values(), lr=settings.learning_rate)
+    history: list[dict[str, float]] = []
+    for iteration in range(1, settings.iterations + 1):
+        rate = settings.learning_rate * (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, terms = objective.loss(parameterization.decode(params), generator)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        entry: dict[str, Any] = {"iteration": iteration, "loss": loss.item()}
+        entry |= {name: term.item() for name, term in terms.items()}
+        history.append(entry)
+        if not math.isfinite(entry["loss"]):
+            raise InputError(
+                f"the loss became {entry['loss']} at iteration {iteration}; "
+                f"lower --learning-rate (now {settings.learning_rate:g}) or the objective's inner_lr"
+            )
+        if watch is not None:
+            watch(iteration, settings.iterations, entry)
+    learned = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
+    decoded = parameterization.decode(learned)
+    kept = None if objective.kept is None else objective.kept.cpu()
+    return Outcome(learned, decoded, started.cpu(), kept, history, time.perf_counter() - begun)

@@ -1,0 +1,18 @@
+"""Raw values: the synthetic series itself is stored and learned (dataset distillation, arXiv 1811.10959)."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt.parameterization.base import Parameterization, Params
+
+
+class Raw(Parameterization):
+    """``values`` [N, M, C] in scaled units; N·M·C floats."""
+
+    def encode(self, series: Float[Tensor, "N M C"]) -> Params:
+        return {"values": series.clone()}
+
+    def decode(self, params: Params) -> Float[Tensor, "N M C"]:
+        return params["values"]

@@ -1,0 +1,228 @@
+"""Pictures of a run: series, spectra with the kept harmonics, autocovariances with their bound, loss.
+
+One self-contained HTML page, and PNG files on request.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hdt import spectrum
+from hdt.series import Panel
+
+if TYPE_CHECKING:
+    from hdt.distilled import Distilled
+
+REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
+MOST_CHANNELS = 6
+
+
+def write(distilled: Distilled, folder: Path, *, pngs: bool = False) -> Path:
+    """Write ``report.html`` (and PNGs) into ``folder``; return its path.
+
+    Without the real data (``distilled.panel`` is None) only the synthetic side is drawn.
+    """
+    figures = draw(distilled)
+    images = {name: _png(figure) for name, figure in figures.items()}
+    if pngs:
+        for name, image in images.items():
+            (folder / f"{name}.png").write_bytes(image)
+    page = folder / "report.html"
+    page.write_text(_page(distilled, images, folder), encoding="utf-8")
+    return page
+
+
+def draw(distilled: Distilled) -> dict[str, Figure]:
+    """The figures by name: series, spectrum, acf and loss."""
+    figures = {
+        "series": _grid(distilled, _series_axes(distilled), "step", sharey=False),
+        "spectrum": _grid(distilled, _spectrum_axes(distilled), "frequency bin (cycles per M steps)"),
+        "acf": _grid(distilled, _acf_axes(distilled), "lag (steps)"),
+    }
+    if distilled.history:
+        figures["loss"] = _loss(distilled.history)
+    return figures
+
+
+def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str, sharey: bool = False) -> Figure:
+    columns = distilled.info.data.columns
+    shown = min(len(columns), MOST_CHANNELS)
+    width = min(shown, 3)
+    rows = -(-shown // width)
+    figure = Figure(figsize=(4.2 * width if width > 1 else 9, 2.5 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, width, squeeze=False, sharex=True, sharey=sharey).flatten()
+    for c, ax in enumerate(axes):
+        if c >= shown:
+            ax.axis("off")
+            continue
+        paint(ax, c)
+        ax.set_title(columns[c], fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes[max(0, shown - width) : shown]:
+        ax.set_xlabel(xlabel, fontsize=8)
+        ax.tick_params(labelbottom=True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
+    return figure
+
+
+def _series_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
+    info, panel = distilled.info, distilled.panel
+    synthetic = distilled.values[0] * info.scaler_std + info.scaler_mean
+    real = None if panel is None else panel.scaler.inverse(_typical_segment(panel, info.settings.length))
+
+    def paint(ax: Axes, c: int) -> None:
+        if real is not None:
+            ax.plot(real[:, c], color=REAL, lw=0.9, label="a real sub-series")
+        ax.plot(synthetic[:, c], color=SYNTHETIC, lw=0.9, label="synthetic")
+
+    return paint
+
+
+def _typical_segment(panel: Panel, length: int) -> np.ndarray:
+    """The middle sub-series of the training part: no choice that could flatter."""
+    train = panel.part("train")
+    start = (len(train) - length) // 2
+    return train[start : start + length]
+
+
+def _real_spectrum(panel: Panel, length: int) -> spectrum.Spectrum:
+    import torch
+
+    return spectrum.mean_spectrum(torch.tensor(panel.part("train")), length)
+
+
+def _spectrum_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
+    import torch
+
+    info = distilled.info
+    synthetic = spectrum.psd(torch.tensor(distilled.values).double()).mean(0).sqrt().numpy()
+    real = None
+    if distilled.panel is not None:
+        real = _real_spectrum(distilled.panel, info.settings.length).power.sqrt().numpy()
+
+    def paint(ax: Axes, c: int) -> None:
+        bins = np.arange(len(synthetic))
+        if real is not None:
+            ax.plot(bins, real[:, c], color=REAL, lw=1.4, label="real (root mean PSD)")
+        ax.plot(bins, synthetic[:, c], color=SYNTHETIC, lw=0.8, label="synthetic")
+        if info.harmonics is not None:
+            kept = info.harmonics[c]
+            ax.plot(kept, synthetic[kept, c], ".", color=MARK, ms=3.5, label=f"kept harmonics (k = {len(kept)})")
+        ax.set_yscale("log")
+
+    return paint
+
+
+def _acf_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
+    import torch
+
+    info = distilled.info
+    length = info.settings.length
+    power = spectrum.psd(torch.tensor(distilled.values).double()).mean(0)
+    synthetic = spectrum.autocovariance(power, length).numpy()
+    real = None
+    if distilled.panel is not None:
+        real = spectrum.autocovariance(_real_spectrum(distilled.panel, length).power, length).numpy()
+
+    def paint(ax: Axes, c: int) -> None:
+        lags = np.arange(length // 2 + 1)
+        if real is not None:
+            centre, gap = real[lags, c], info.psd_gaps[c]
+            ax.fill_between(lags, centre - gap, centre + gap, color=REAL, alpha=0.2, lw=0, label="Theorem 1 bound")
+            ax.plot(lags, centre, color=REAL, lw=1.4, label="real")
+        ax.plot(lags, synthetic[lags, c], color=SYNTHETIC, lw=0.9, label="synthetic")
+
+    return paint
+
+
+def _loss(history: list[dict[str, float]]) -> Figure:
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    ax = figure.subplots()
+    steps = [entry["iteration"] for entry in history]
+    for name in [name for name in history[0] if name != "iteration"]:
+        ax.plot(steps, [entry[name] for entry in history], lw=1.6 if name == "loss" else 0.9, label=name)
+    ax.set_yscale("log")
+    ax.set_xlabel("iteration", fontsize=8)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+CAPTIONS = {
+    "series": "The synthetic series beside the middle real sub-series of the same length, in original units.",
+    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis. Dots: the harmonics the objective keeps.",
+    "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",
+    "loss": "The objective and its terms at each iteration.",
+}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
+img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555;font-size:.9em}
+table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
+code{background:#f4f4f4;padding:.1em .3em}"""
+
+
+def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
+    info = distilled.info
+    settings, data = info.settings, info.data
+    start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
+    facts = {
+        "training data": f"{data.borders[0]:,} rows × {len(data.columns)} channels",
+        "synthetic": f"{info.sequences} × {settings.length} steps × {len(data.columns)} channels = {info.floats:,} "
+        f"floats ({info.compression:.0f}× fewer)",
+        "made in": f"{info.seconds:.1f} s on {info.device}",
+        "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",
+        "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest real sub-series{start}",
+        "settings": ", ".join(
+            f"{k} {v}" for k, v in {**settings.model_dump(), **settings.options}.items() if k != "options"
+        ),
+        **{f"note {n}": notice for n, notice in enumerate(data.notices, 1)},
+    }
+    table = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    figures = "".join(
+        f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
+        f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure>"
+        for name, image in images.items()
+    )
+    more = len(data.columns) - MOST_CHANNELS
+    hidden = f"<p>The first {MOST_CHANNELS} of {len(data.columns)} channels are drawn.</p>" if more > 0 else ""
+    title = html.escape(f"{data.name} distilled by {settings.method}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1><table>{table}</table>{_evaluation(folder)}{hidden}{figures}</body></html>\n"
+    )
+
+
+def _evaluation(folder: Path) -> str:
+    from hdt.distilled import EVALUATION
+
+    file = folder / EVALUATION
+    if not file.is_file():
+        return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(folder.name)}</code></p>"
+    rows: list[dict[str, Any]] = json.loads(file.read_text())
+    names = ("student", "trained on", "test MSE", "test MAE", "vs full", "training")
+    head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
+    body = "".join(
+        f"<tr><td>{html.escape(row['student'])}</td><td>{html.escape(row['trained_on'])}</td>"
+        f"<td>{row['mse']:.3f} ± {row['mse_std']:.3f}</td><td>{row['mae']:.3f} ± {row['mae_std']:.3f}</td>"
+        f"<td>{row['ratio_to_full']:.2f}×</td><td>{row['train_seconds']:.1f} s</td></tr>"
+        for row in rows
+    )
+    return f"<h2>Evaluation</h2><table>{head}{body}</table>"

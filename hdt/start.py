@@ -1,0 +1,52 @@
+"""Where the optimisation begins: real segments, or the real spectrum with random phases.
+
+Both draw from the generator alone. [N, M, C] in scaled units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt import spectrum
+from hdt.errors import InputError
+
+STARTS = ("phase", "real")
+
+
+def start(
+    kind: str, series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """``phase`` or ``real``, see the functions of this file."""
+    if kind == "phase":
+        return random_phases(spectrum.mean_spectrum(series, length).power, sequences, length, generator)
+    if kind == "real":
+        return real_segments(series, sequences, length, generator)
+    raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
+
+
+def real_segments(
+    series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """Real sub-series at random positions."""
+    starts = torch.randint(0, len(series) - length + 1, (sequences,), generator=generator)
+    return torch.stack([series[s : s + length] for s in starts.tolist()])
+
+
+def random_phases(
+    power: Float[Tensor, "F C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """A stationary surrogate: the amplitudes of ``power``, an independent phase per bin and channel.
+
+    Theiler et al. (1992), "Testing for nonlinearity in time series", Physica D 58. Bin 0 and the
+    Nyquist bin are real, so they get a random sign. Independent phases make C channels C independent
+    samples of the window statistics: channels that share their phases trained DLinear worse.
+    """
+    shape = (sequences, *power.shape)
+    phase = 2 * math.pi * torch.rand(shape, generator=generator)
+    real_bins = [0] if length % 2 else [0, -1]
+    phase[:, real_bins] = math.pi * torch.randint(0, 2, (sequences, len(real_bins), shape[2]), generator=generator)
+    return spectrum.irfft(torch.polar(power.sqrt(), phase.to(power)), length)

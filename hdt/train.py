@@ -1,0 +1,109 @@
+"""Train a student on a series, choosing the epoch on a real validation part; measure its errors."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from hdt.errors import InputError
+from hdt.students import Student, Training
+from hdt.windows import windows
+
+CHECKS = 20  # a run looks at the validation part at most this often
+BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
+
+
+class Errors(NamedTuple):
+    """Mean squared and mean absolute error over every window, step and channel, in scaled units."""
+
+    mse: float
+    mae: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training run did; the student holds the weights of ``best_step``."""
+
+    validation_mse: float
+    best_step: int
+    steps: int
+    seconds: float
+
+
+def device_of(name: str) -> torch.device:
+    """``auto`` (CUDA when there is one), ``cpu`` or ``cuda``; raises when CUDA is asked for and absent."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def errors(student: Student, series: Float[Tensor, "T C"]) -> Errors:
+    """Errors over all windows of ``series`` (stride 1, the last incomplete batch counted)."""
+    context, horizon = student.context, student.horizon
+    every = windows(series, context, horizon)
+    batch = max(1, BATCH_ELEMENTS // (every.shape[1] * every.shape[2]))
+    squared = absolute = 0.0
+    student.eval()
+    for part in every.split(batch):
+        gap = student(part[:, :context]) - part[:, context:]
+        squared += gap.square().sum(dtype=torch.float64).item()
+        absolute += gap.abs().sum(dtype=torch.float64).item()
+    cells = every.shape[0] * horizon * every.shape[2]
+    return Errors(squared / cells, absolute / cells)
+
+
+def fit(
+    student: Student,
+    series: Float[Tensor, "N M C"],
+    validation: Float[Tensor, "T C"],
+    seed: int,
+    training: Training | None = None,
+) -> Fit:
+    """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
+
+    The device is that of ``series``. The learning rate halves ``training.epochs`` times over the run;
+    validation is measured at most ``CHECKS`` times, every so many epochs and after the last.
+    """
+    training = training or student.training_settings
+    generator = torch.Generator().manual_seed(seed)
+    context, horizon = student.context, student.horizon
+    every = windows(series, context, horizon)  # [N, n, L+H, C]
+    per_sequence = every.shape[1]
+    count = every.shape[0] * per_sequence
+    steps_per_epoch = math.ceil(count / training.batch)
+    epochs = max(training.epochs, math.ceil(training.min_steps / steps_per_epoch))
+    total, check_every = epochs * steps_per_epoch, math.ceil(epochs / CHECKS)
+    optimizer = torch.optim.Adam(student.parameters(), lr=training.lr)
+    best, best_step, best_state, step = math.inf, 0, None, 0
+    start = time.perf_counter()
+    for epoch in range(1, epochs + 1):
+        student.train()
+        order = torch.randperm(count, generator=generator).to(series.device)
+        for chosen in order.split(training.batch):
+            for group in optimizer.param_groups:
+                group["lr"] = training.lr * 0.5 ** math.floor(training.epochs * step / total)
+            batch = every[chosen // per_sequence, chosen % per_sequence]
+            loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        if epoch % check_every == 0 or epoch == epochs:
+            mse = errors(student, validation).mse
+            if mse < best:
+                best, best_step = mse, step
+                best_state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    if best_state is None:
+        raise InputError("training diverged: the validation error was never finite; lower the learning rate")
+    student.load_state_dict(best_state)
+    return Fit(best, best_step, total, time.perf_counter() - start)

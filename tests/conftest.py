@@ -1,0 +1,55 @@
+"""Shape and type checks of the maths modules run in the tests only; no test writes outside its own folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+MATHS = ("spectrum", "windows", "start", "parameterization", "objective", "students", "train", "loop", "distance")
+install_import_hook([f"hdt.{name}" for name in MATHS], "beartype.beartype")
+
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+settings.register_profile("hdt", deadline=None, max_examples=50)
+settings.load_profile("hdt")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches and relative paths of a test end in its own folder."""
+    monkeypatch.setenv("HDT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    """A wide hourly frame of two noisy daily cycles, 400 rows."""
+    return make_frame()
+
+
+def make_frame(rows: int = 400, columns: tuple[str, ...] = ("load", "wind"), seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    steps = np.arange(rows)[:, None]
+    values = (
+        5 + np.sin(2 * np.pi * (steps / 24 + np.arange(len(columns)) / 7)) + 0.3 * rng.normal(size=(rows, len(columns)))
+    )
+    return pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=rows, freq="h"), columns=list(columns))
+
+
+SMALL = {"length": 48, "context": 12, "horizon": 6, "k": 6, "iterations": 5}
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of real benchmark files; tests that need it run wherever HDT_DATA_DIR is set."""
+    folder = os.environ.get("HDT_DATA_DIR")
+    if not folder:
+        pytest.skip("HDT_DATA_DIR is not set: no real benchmark files here")
+    return Path(folder)

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import make_frame
+from pydantic import BaseModel, ConfigDict
+
+import hdt
+from hdt import cli
+from hdt.students import DLinear, Training
+
+QUICK = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "6", "--iterations", "3"]
+
+
+class Result(BaseModel):
+    """Exit code and both streams of one command."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def command(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hdt", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        streams = capsys.readouterr()
+        return Result(code=caught.value.code or 0, out=streams.out, err=streams.err)
+
+    return command
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    path = tmp_path / "plant.csv"
+    make_frame().rename_axis("date").to_csv(path)
+    return path
+
+
+def refused(result: Result, message: str) -> None:
+    assert result.code == 2, result
+    assert result.out == ""
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
+    assert re.search(message, result.err), result.err
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class DistillJson(Strict):
+    schema_version: int
+    method: str
+    dataset: str
+    length: int
+    channels: int
+    floats: int
+    compression: float
+    seconds: float
+    peak_rss_mb: float | None
+    out: str
+    psd_gap: float
+    acf_gap: float
+
+
+class EvaluationJson(Strict):
+    student: str
+    mse: float
+    mse_std: float
+    mae: float
+    mae_std: float
+    seeds: int
+    train_seconds: float
+
+
+def test_distil_then_evaluate_then_report(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=20))
+    first = run("distill", csv, *QUICK)
+    assert first.code == 0
+    out = Path("runs/plant-hdt-48")
+    assert f"next: hdt evaluate {out}" in first.out and len(first.out.splitlines()) < 20
+    second = run("evaluate", out, "--seeds", 2)
+    assert second.code == 0
+    assert [word in second.out for word in ("distilled", "random", "full")] == [True] * 3
+    third = run("report", out)
+    assert third.out.strip() == str(out / "report.html")
+    assert "<h2>Evaluation</h2>" in (out / "report.html").read_text()
+    assert (out / "acf.png").exists()
+
+
+def test_json_has_the_agreed_fields_and_nothing_else_on_stdout(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=20))
+    result = run("distill", csv, *QUICK, "--json", "--out", "r")
+    fields = DistillJson.model_validate_json(result.out)
+    assert (fields.method, fields.dataset, fields.length, fields.channels, fields.floats) == (
+        "hdt",
+        "plant.csv",
+        48,
+        2,
+        96,
+    )
+    assert fields.out == "r" and fields.compression == pytest.approx(280 / 48)
+    evaluated = json.loads(run("evaluate", "r", "--seeds", 1, "--json").out)
+    assert set(evaluated) == {"schema_version", "results", "rows"}
+    assert [EvaluationJson.model_validate(row).student for row in evaluated["results"]] == ["dlinear"]
+    assert [row["trained_on"] for row in evaluated["rows"]] == ["distilled", "random", "full"]
+
+
+def test_a_dry_run_tells_all_and_writes_nothing(run, csv: Path) -> None:
+    before = sorted(Path().rglob("*"))
+    text = run("distill", csv, *QUICK, "--dry-run")
+    plan = yaml.safe_load(text.out)
+    assert plan["floats"] == 96 and plan["settings"]["options"]["k"] == 6
+    assert 100 < plan["estimated_memory_mb"] < 2000
+    assert {**json.loads(run("distill", csv, *QUICK, "--dry-run", "--json").out), "schema_version": 1} == {
+        "schema_version": 1, **plan,
+    }  # fmt: skip
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_recipe_repeats_a_run_and_flags_win(run, csv: Path) -> None:
+    run("distill", csv, *QUICK, "--out", "a", "--split", "0.5,0.25,0.25")
+    run("distill", "--recipe", "a/recipe.yaml", "--out", "b")
+    run("distill", "--recipe", "a/recipe.yaml", "--out", "c", "--seed", 1)
+    params = [(Path(name) / "params.safetensors").read_bytes() for name in "abc"]
+    assert params[0] == params[1] != params[2]
+    assert hdt.Distilled.load("b").info.data.borders == (200, 300, 400)
+
+
+def test_flags_reach_the_objective(run, csv: Path) -> None:
+    run("distill", csv, *QUICK, "--lam", 0.25, "--acf-weight", 2, "--option", "steps_real=3", "--out", "r")
+    options = hdt.Distilled.load("r").info.settings.options
+    assert (options["lam"], options["acf_weight"], options["steps_real"], options["k"]) == (0.25, 2.0, 3, 6)
+
+
+def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> None:
+    frame = make_frame()
+    frame.iloc[4, 0] = np.nan
+    frame.to_parquet(tmp_path / "a.parquet")
+    result = run("distill", tmp_path / "a.parquet", *QUICK, "--out", "r")
+    note = "column 'load': 1 missing train values (0.4%) linearly interpolated"
+    assert f"note: {note}" in result.err
+    assert json.loads(Path("r/run.json").read_text())["data"]["notices"] == [note]
+    refused(run("distill", tmp_path / "a.parquet", *QUICK, "--out", "s", "--missing", "error"), "'load' misses 0.4%")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["distill", "Nowhere"], "unknown data set 'Nowhere'; known: co2, ETTh1"),
+        (["distill", "absent.csv"], "absent.csv: no such file"),
+        (["distill"], "no data given"),
+        (["distill", "co2", "--lam", "-1"], "lam=-1.0: Input should be greater than or equal to 0"),
+        (["distill", "co2", "--lam", "nan"], "lam=nan: Input should be a finite number"),
+        (["distill", "co2", "--lam", "big"], "'--lam': Input should be a valid number"),
+        (["distill", "co2", "--k", "106"], r"k=106 harmonics, but .* M//2\+1 = 105"),
+        (["distill", "co2", "--length", "77"], r"length M = 77 is below context 52 \+ horizon 26 = 78"),
+        (["distill", "co2", "--length", "1600"], "1598 training rows are fewer than length M = 1600"),
+        (["distill", "co2", "--split", "a,b"], "--split a,b: expected three numbers"),
+        (["distill", "co2", "--option", "batch"], "--option batch: expected name=value"),
+        (["distill", "co2", "--option", "depth=3"], "no setting 'depth'"),
+        (["distill", "co2", "--method", "dm"], "unknown method 'dm'"),
+        (["distill", "co2", "--recipe", "none.yaml"], "none.yaml: no such recipe"),
+        (["distill", "co2", "--frequency", "3"], "No such option: --frequency"),
+        (["evaluate", "nowhere"], "nowhere: no such run folder"),
+        (["report", "nowhere"], "nowhere: no such run folder"),
+        (["cite", "dm"], "unknown method 'dm'; known: hdt"),
+        (["data", "get", "Nowhere"], "unknown data set 'Nowhere'"),
+        (["fly"], "No such command 'fly'"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(run, words: list[str], message: str) -> None:
+    refused(run(*words), message)
+    assert list(Path().iterdir()) == []
+
+
+def test_bad_places_are_refused_before_the_work(run, csv: Path, tmp_path: Path) -> None:
+    Path("taken").mkdir()
+    Path("taken/file").touch()
+    refused(run("distill", csv, *QUICK, "--out", "taken"), "taken exists; choose another --out")
+    refused(run("distill", csv, *QUICK, "--out", "taken", "--force"), "not a run folder")
+    refused(run("distill", csv, *QUICK, "--out", "plant.csv/run"), "cannot write here")
+    assert sorted(p.name for p in Path().iterdir()) == ["plant.csv", "taken"]
+
+
+def test_an_unwritable_folder_is_refused(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("locked").mkdir(mode=0o500)
+    if os.geteuid() == 0:  # root may write everywhere, so pretend
+        monkeypatch.setattr(os, "access", lambda path, _: Path(path).name != "locked")
+    refused(run("distill", csv, *QUICK, "--out", "locked/run"), "locked: cannot write here; choose another --out")
+
+
+def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.api.distill_panel", lambda *_, **__: 1 / 0)
+    result = run("distill", csv, *QUICK)
+    assert result.code == 1 and "unexpected ZeroDivisionError" in result.err and "Traceback" not in result.err
+    result = run("--debug", "distill", csv, *QUICK)
+    assert result.code == 1 and "Traceback" in result.err
+
+
+ANNOUNCED = """
+import sys
+from hdt import api, cli
+work = api.distill_panel
+def announced(*args, **options):
+    print("started", file=sys.stderr, flush=True)
+    return work(*args, **options)
+api.distill_panel = announced
+cli.main()
+"""
+
+
+def test_ctrl_c_leaves_no_half_written_run(csv: Path, tmp_path: Path) -> None:
+    words = ["distill", str(csv), *QUICK[:-1], "1000000", "--out", "runs/r"]
+    with subprocess.Popen(
+        [sys.executable, "-c", ANNOUNCED, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr.readline() == b"started\n"
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == b"" and b"error: interrupted" in err and b"Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_commands(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = json.loads(run("data", "ls", "--json").out)["datasets"]
+    assert {"co2", "ETTh1", "Traffic", "ILI", "Solar"} <= {row["name"] for row in listed}
+    assert next(row for row in listed if row["name"] == "co2")["here"] is True
+    assert "Electricity" in run("data", "ls").out
+    info = json.loads(run("data", "info", "co2", "--json").out)
+    assert (info["rows"], info["channels"], info["length"], info["licence"]) == (2284, 1, 208, "public domain")
+    assert "co2 is embedded" in run("data", "get", "co2").out
+
+
+def test_cite_and_doctor(run) -> None:
+    assert "@article" in run("cite", "hdt").out and "2603.03760" in run("cite").out
+    facts = json.loads(run("doctor", "--json").out)
+    assert {"python", "torch", "device", "data sets"} <= set(facts)
+    assert "torch" in run("doctor").out
+
+
+def test_help_is_quick_to_import_and_complete() -> None:
+    code = "import sys, hdt, hdt.cli; print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    shown = subprocess.run([sys.executable, "-m", "hdt", "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0
+    for name in ("distill", "evaluate", "report", "data", "cite", "doctor"):
+        assert name in shown.stdout

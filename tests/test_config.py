@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hdt
+from hdt import config, methods
+from hdt.errors import InputError
+from hdt.registry import REGISTRY
+
+
+def test_defaults_come_from_the_method_and_the_data_set() -> None:
+    settings = config.resolve("co2")
+    entry, method = REGISTRY["co2"], methods.METHODS["hdt"]
+    assert (settings.length, settings.context, settings.horizon) == (entry.length, entry.context, entry.horizon)
+    assert (settings.parameterization, settings.objective) == (method.parameterization, method.objective)
+    assert settings.options["k"] == 32 and settings.options["lam"] == 0.5
+    assert config.resolve(None).length == 384
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "magic"}, "unknown method 'magic'; known: hdt"),
+        ({"lam": -0.1}, r"lam=-0.1: Input should be greater than or equal to 0"),
+        ({"lam": math.nan}, "lam=nan: Input should be a finite number"),
+        ({"lam": "much"}, "lam='much': Input should be a valid number"),
+        ({"k": 0}, "k=0: Input should be greater than or equal to 1"),
+        ({"k": 194}, r"k=194 harmonics, but a series of M = 384 steps has M//2\+1 = 193; lower --k"),
+        ({"k": 1.5}, "k=1.5: Input should be a valid integer"),
+        ({"length": 191}, r"length M = 191 is below context 96 \+ horizon 96 = 192"),
+        ({"seed": -1}, "seed=-1"),
+        ({"device": "tpu"}, "device='tpu'"),
+        ({"parameterization": "wavelet"}, "unknown parameterization 'wavelet'; known: raw, harmonic"),
+        ({"objective": "hope"}, "unknown objective 'hope'"),
+        ({"start": "zero"}, "unknown start 'zero'; known: phase, real"),
+        ({"backbone": "rnn"}, "unknown backbone 'rnn'; known: dlinear"),
+        ({"colour": "red"}, "objective 'harmonic' has no setting 'colour'; it has steps_real"),
+        ({"objective": "gradient", "k": 3}, "objective 'gradient' has no setting 'k'"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+    ],
+)
+def test_impossible_settings_are_refused_in_one_line(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        config.resolve("ETTh1", **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_settings_cost_no_reading(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lam"):
+        hdt.distill(tmp_path / "absent.csv", lam=-1)
+
+
+@given(
+    lam=st.floats(0, 10), k=st.integers(1, 193), seed=st.integers(0, 9), lr=st.floats(1e-4, 1), name=st.sampled_from(["co2", "ETTh1"]),
+    objective=st.sampled_from(["harmonic", "gradient"]), missing=st.sampled_from(["auto", "error"]),
+)  # fmt: skip
+def test_a_recipe_and_its_command_lead_back_to_the_same_settings(
+    lam: float, k: int, seed: int, lr: float, name: str, objective: str, missing: str, tmp_path_factory: Any
+) -> None:
+    own = {"lam": lam, "k": min(k, REGISTRY[name].length // 2 + 1)} if objective == "harmonic" else {}
+    settings = config.resolve(name, seed=seed, learning_rate=lr, objective=objective, batch=7, **own)
+    load = {} if missing == "auto" else {"missing": missing}
+    command = config.command(settings, name, load)
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(config.write_recipe(settings, name, load, command))
+    data, given = config.read_recipe(path)
+    assert given.pop("missing", "auto") == missing
+    assert data == name
+    assert config.resolve(name, **given) == settings
+    assert path.read_text().startswith(f"# {command}\n")
+
+
+def test_the_command_names_only_what_differs() -> None:
+    settings = config.resolve("ETTh1", k=16, lam=0.5, batch=7)
+    command = config.command(settings, "ETTh1", {"split": [0.6, 0.2, 0.2]})
+    assert command == "hdt distill ETTh1 --option batch=7 --k 16 --split 0.6,0.2,0.2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b", "expected settings"),
+        ("a: [", "not a YAML file"),
+        ("lenght: 3", "unknown setting lenght; known: backbone"),
+        ("options: 3", "'options' hold"),
+    ],
+)
+def test_broken_recipes_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        config.read_recipe(path)
+    with pytest.raises(InputError, match="no such recipe"):
+        config.read_recipe(tmp_path / "absent.yaml")
+
+
+def test_unreadable_lengths_are_found_before_the_loop() -> None:
+    with pytest.raises(InputError, match="280 training rows are fewer than length M = 300"):
+        hdt.distill(make_frame(), length=300, context=12, horizon=6, k=4)
+    with pytest.raises(InputError, match=r"2\d training rows are fewer than context \+ horizon = 30"):
+        hdt.distill(make_frame(40), length=40, context=24, horizon=6, k=4)

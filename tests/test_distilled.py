@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, make_frame
+from safetensors.numpy import load_file, save_file
+
+import hdt
+from hdt import spectrum
+from hdt.distilled import FILES
+
+
+@pytest.fixture
+def run(frame: pd.DataFrame, tmp_path: Path) -> Path:
+    return hdt.distill(frame, **SMALL).save(tmp_path / "run")
+
+
+def test_a_frame_in_gives_a_frame_out(frame: pd.DataFrame) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    back = distilled.to_frame()
+    assert list(back.columns) == list(frame.columns)
+    assert back.index.equals(frame.index[:48])
+    np.testing.assert_allclose(distilled.panel.scaler.transform(back.to_numpy()), distilled.values[0], atol=1e-6)
+    # In original units: the mean level of both channels is near five.
+    assert np.abs(back.mean() - 5).max() < 1
+
+
+def test_a_long_frame_in_gives_a_long_frame_out(frame: pd.DataFrame) -> None:
+    long = frame.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+    back = hdt.distill(long, **SMALL).to_frame()
+    assert list(back.columns) == ["unique_id", "ds", "y"]
+    assert len(back) == 48 * 2
+    wide = hdt.distill(frame, **SMALL).to_frame()
+    np.testing.assert_allclose(back.pivot(index="ds", columns="unique_id", values="y"), wide)
+
+
+def test_a_run_folder_is_complete_and_reads_back_equal(frame: pd.DataFrame, run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
+    distilled, loaded = hdt.distill(frame, **SMALL), hdt.Distilled.load(run)
+    np.testing.assert_array_equal(loaded.values, distilled.values)
+    pd.testing.assert_frame_equal(loaded.to_frame(), distilled.to_frame())
+    assert loaded.info.settings == distilled.info.settings
+    assert loaded.history == distilled.history
+    pd.testing.assert_frame_equal(pd.read_parquet(run / "synthetic.parquet"), loaded.to_frame(), check_freq=False)
+
+
+def test_the_run_file_holds_both_sides_of_theorem_1(frame: pd.DataFrame) -> None:
+    import torch
+
+    distilled = hdt.distill(frame, **SMALL)
+    info = distilled.info
+    train = torch.tensor(distilled.panel.part("train"))
+    real = spectrum.mean_spectrum(train, 48).power
+    synthetic = spectrum.psd(torch.tensor(distilled.values).double())[0]
+    bound = spectrum.autocovariance_bound(synthetic, real, 48)
+    np.testing.assert_allclose(info.psd_gaps, bound.psd_gap, rtol=1e-4)
+    np.testing.assert_allclose(info.acf_gaps, bound.acf_gap, rtol=1e-4)
+    assert info.acf_gap <= info.psd_gap
+    assert [len(bins) for bins in info.harmonics] == [6, 6]
+    assert 2 in info.harmonics[0]  # the daily cycle: 48 hours hold two
+
+
+def test_an_existing_folder_is_refused_and_only_runs_are_replaced(frame: pd.DataFrame, tmp_path: Path) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(hdt.InputError, match="exists"):
+            distilled.save(mine, force=force)
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    distilled.save(tmp_path / "run")
+    with pytest.raises(hdt.InputError, match="choose another --out, or replace it with --force"):
+        distilled.save(tmp_path / "run")
+    (tmp_path / "run" / "old.txt").touch()
+    distilled.save(tmp_path / "run", force=True)
+    assert not (tmp_path / "run" / "old.txt").exists()
+
+
+def test_a_save_that_fails_leaves_nothing(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        monkeypatch.setattr("hdt.report.write", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
+        with pytest.raises((hdt.InputError, KeyboardInterrupt)):
+            distilled.save(tmp_path / "out" / "run")
+        assert list((tmp_path / "out").iterdir()) == []
+
+
+def spoil(run: Path, how: str) -> None:
+    if how.startswith("missing"):
+        (run / how.split()[1]).unlink()
+    elif how == "truncated parquet":
+        (run / "synthetic.parquet").write_bytes((run / "synthetic.parquet").read_bytes()[:100])
+    elif how == "truncated safetensors":
+        (run / "params.safetensors").write_bytes((run / "params.safetensors").read_bytes()[:-8])
+    elif how == "json syntax":
+        (run / "run.json").write_text("{")
+    elif how == "unknown key":
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**info, "surprise": 1}))
+    elif how == "wrong type":
+        info = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**info, "floats": "many"}))
+    elif how in ("other shape", "other name", "not finite", "other values"):
+        params = load_file(run / "params.safetensors")
+        if how == "other shape":
+            params["real"] = params["real"][:, :-1].copy()
+        elif how == "other name":
+            params["imag"] = params.pop("imaginary")
+        elif how == "not finite":
+            params["real"][0, 0, 0] = np.nan
+        else:
+            params["real"][0, 1, 0] += 1.0
+        save_file(params, run / "params.safetensors")
+    elif how == "other columns":
+        frame = pd.read_parquet(run / "synthetic.parquet")
+        frame.rename(columns={"load": "lode"}).to_parquet(run / "synthetic.parquet")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing run.json", "run.json is missing"),
+        ("missing params.safetensors", "params.safetensors is missing"),
+        ("missing synthetic.parquet", "synthetic.parquet is missing"),
+        ("truncated parquet", "a file cannot be read"),
+        ("truncated safetensors", "a file cannot be read"),
+        ("json syntax", "run.json"),
+        ("unknown key", "run.json: surprise: Extra inputs are not permitted"),
+        ("wrong type", "run.json: floats: Input should be a valid integer"),
+        ("other shape", "arrays .* do not fit run.json"),
+        ("other name", "arrays .* do not fit run.json"),
+        ("not finite", "values that are not finite"),
+        ("other values", "values differ from those of params.safetensors"),
+        ("other columns", "columns or rows differ"),
+    ],
+)
+def test_damaged_runs_are_refused(run: Path, how: str, message: str) -> None:
+    spoil(run, how)
+    with pytest.raises(hdt.InputError, match=message) as caught:
+        hdt.Distilled.load(run)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(hdt.InputError, match="no such run folder"):
+        hdt.Distilled.load(tmp_path / "absent")
+
+
+def test_strided_arrays_are_written_as_they_are_seen(frame: pd.DataFrame, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    distilled = hdt.distill(frame, **SMALL)
+    strided = {name: np.asfortranarray(array) for name, array in distilled.params.items()}
+    assert not strided["real"].flags["C_CONTIGUOUS"]
+    loaded = hdt.Distilled.load(replace(distilled, params=strided).save(tmp_path / "run"))
+    np.testing.assert_allclose(loaded.values, distilled.values, atol=1e-6)
+
+
+def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: Path) -> None:
+    from hdt import report
+
+    page = (run / "report.html").read_text()
+    assert page.count("<img") == 4 and "http" not in page
+    assert "Not evaluated yet" in page
+    report.write(hdt.distill(frame, **SMALL), run, pngs=True)
+    for name in ("series", "spectrum", "acf", "loss"):
+        assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    hdt.Distilled.record_evaluation(run, hdt.evaluate(hdt.distill(frame, **SMALL), seeds=1).to_dict("records"))
+    report.write(hdt.Distilled.load(run), run)  # without the real data, with the evaluation
+    page = (run / "report.html").read_text()
+    assert "<h2>Evaluation</h2>" in page and "random" in page and "full" in page
+
+
+def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
+    frame = make_frame(columns=("<b>load</b>", "wind"))
+    frame["<b>load</b>"] = frame["<b>load</b>"].mask(np.arange(400) == 3)
+    page = (hdt.distill(frame, **SMALL).save(tmp_path / "run") / "report.html").read_text()
+    assert "<b>load" not in page and "&lt;b&gt;load" in page

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL, make_frame
+
+import hdt
+from hdt import evaluation
+from hdt.start import real_segments
+from hdt.students import DLinear, Training, build
+from hdt.train import errors, fit
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=20))
+
+
+def test_rows_of_distilled_random_and_full_data_are_always_there(frame: pd.DataFrame) -> None:
+    table = hdt.evaluate(hdt.distill(frame, **SMALL), seeds=2)
+    assert table["trained_on"].tolist() == ["distilled", "random", "full"]
+    assert (table["seeds"] == 2).all() and (table["student"] == "dlinear").all()
+    assert table["ratio_to_full"].iloc[-1] == 1
+    np.testing.assert_allclose(table["ratio_to_full"], table["mse"] / table["mse"].iloc[-1])
+    assert np.isfinite(table.select_dtypes("number")).all().all()
+
+
+def test_the_numbers_are_those_of_the_protocol_done_by_hand(frame: pd.DataFrame) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    panel = distilled.panel
+    train, val, test = (
+        torch.tensor(panel.part(part, context=12 * (part != "train")), dtype=torch.float32)
+        for part in ("train", "val", "test")
+    )
+    assert len(val) == 40 + 12 and len(test) == 80 + 12
+    table = hdt.evaluate(distilled, seeds=2).set_index("trained_on")
+    expected: dict[str, list[float]] = {"distilled": [], "random": [], "full": []}
+    for seed in range(2):
+        random = real_segments(train, 1, 48, torch.Generator().manual_seed(seed))
+        for name, series in [("distilled", torch.tensor(distilled.values)), ("random", random), ("full", train[None])]:
+            student = build("dlinear", 12, 6, 2, seed)
+            fit(student, series, val, seed)
+            expected[name].append(errors(student, test).mse)
+    for name, values in expected.items():
+        assert table.loc[name, "mse"] == pytest.approx(np.mean(values), rel=1e-6)
+        assert table.loc[name, "mse_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-6)
+
+
+def test_the_test_part_changes_only_the_test_errors() -> None:
+    one, other = make_frame(), make_frame()
+    other.iloc[320:] += 1.0
+    first, second = (hdt.evaluate(hdt.distill(f, **SMALL), seeds=1) for f in (one, other))
+    assert (first["validation_mse"] == second["validation_mse"]).all()
+    assert (first["mse"] != second["mse"]).all()
+
+
+def test_full_data_is_trained_once(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+
+    def counting(student: torch.nn.Module, series: torch.Tensor, *rest: object) -> object:
+        trained.append(series.shape[1])
+        return fit(student, series, *rest)
+
+    monkeypatch.setattr(evaluation, "fit", counting)
+    distilled = hdt.distill(frame, **SMALL)
+    first, second = hdt.evaluate(distilled, seeds=1), hdt.evaluate(distilled, seeds=1)
+    assert trained == [48, 48, 280, 48, 48]
+    assert first["mse"].tolist() == second["mse"].tolist()
+    changed = make_frame()
+    changed.iloc[350, 0] += 1
+    hdt.evaluate(hdt.distill(changed, **SMALL), seeds=1)
+    assert trained[-1] == 280
+
+
+def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:
+    path = tmp_path / "data.csv"
+    make_frame().rename_axis("date").to_csv(path)
+    run = hdt.distill(path, **SMALL).save(tmp_path / "run")
+    table = hdt.evaluate(hdt.Distilled.load(run), seeds=1)
+    assert len(table) == 3
+    path.rename(tmp_path / "moved.csv")
+    with pytest.raises(hdt.InputError, match="no such file"):
+        hdt.evaluate(hdt.Distilled.load(run), seeds=1)
+    moved = hdt.evaluate(hdt.Distilled.load(run), tmp_path / "moved.csv", seeds=1)
+    assert moved["mse"].tolist() == table["mse"].tolist()
+
+
+def test_other_data_and_bad_arguments_are_refused(frame: pd.DataFrame, tmp_path: pd.DataFrame) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    with pytest.raises(hdt.InputError, match="its training part differs"):
+        hdt.evaluate(distilled, make_frame(seed=1))
+    with pytest.raises(hdt.InputError, match="unknown student 'x'; known: dlinear"):
+        hdt.evaluate(distilled, students=["x"])
+    with pytest.raises(hdt.InputError, match="no student given"):
+        hdt.evaluate(distilled, students=[])
+    with pytest.raises(hdt.InputError, match="seeds=0"):
+        hdt.evaluate(distilled, seeds=0)
+    run = distilled.save(tmp_path / "run")
+    with pytest.raises(hdt.InputError, match="distilled from a frame in memory; give the data with --data"):
+        hdt.evaluate(hdt.Distilled.load(run))
+
+
+def test_parts_too_short_to_evaluate_are_refused(frame: pd.DataFrame) -> None:
+    whole = hdt.distill(frame, split=(1.0, 0.0, 0.0), **SMALL)
+    assert whole.info.data.borders == (400, 400, 400)
+    with pytest.raises(hdt.InputError, match=r"val part has 12 rows \(context included\).*choose another --split"):
+        hdt.evaluate(whole)
+
+
+def test_a_cache_that_cannot_be_written_or_is_damaged_only_costs_time(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    first = hdt.evaluate(distilled, seeds=1)
+    for file in evaluation.cache_folder().iterdir():
+        file.write_text("{broken")
+    assert hdt.evaluate(distilled, seeds=1)["mse"].tolist() == first["mse"].tolist()
+    monkeypatch.setenv("HDT_CACHE_DIR", "/dev/null")
+    assert hdt.evaluate(distilled, seeds=1)["mse"].tolist() == first["mse"].tolist()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL, make_frame
+
+import hdt
+from hdt.config import resolve
+from hdt.distance import nearest_distance
+from hdt.loop import optimise
+from hdt.objective import OBJECTIVES
+from hdt.parameterization import PARAMETERIZATIONS
+from hdt.start import STARTS
+
+
+def files(distilled: hdt.Distilled, folder: str) -> dict[str, bytes]:
+    path = distilled.save(folder)
+    return {name: (path / name).read_bytes() for name in ("synthetic.parquet", "params.safetensors", "metrics.jsonl")}
+
+
+def test_equal_seeds_give_equal_bytes_and_other_seeds_others(frame: pd.DataFrame) -> None:
+    first, second = (files(hdt.distill(frame, seed=3, **SMALL), name) for name in ("a", "b"))
+    assert first == second
+    third = files(hdt.distill(frame, seed=4, **SMALL), "c")
+    assert all(third[name] != first[name] for name in first)
+
+
+def test_distillation_ignores_and_keeps_the_global_random_state(frame: pd.DataFrame) -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    before = torch.get_rng_state()
+    first = hdt.distill(frame, **SMALL)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    np.testing.assert_array_equal(hdt.distill(frame, **SMALL).values, first.values)
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e12])
+def test_poisoned_validation_and_test_parts_leave_the_distilled_bytes_identical(poison: float) -> None:
+    clean, poisoned = make_frame(), make_frame()
+    poisoned.iloc[280:] = poison
+    assert files(hdt.distill(clean, **SMALL), "clean") == files(hdt.distill(poisoned, **SMALL), "poisoned")
+
+
+def test_poisoning_real_data_leaves_the_distilled_bytes_identical(data_dir: object) -> None:
+    panel = hdt.load("ETTh1")
+    values = panel.values.copy()
+    values[panel.borders[0] :] = np.nan
+    poisoned = pd.DataFrame(values, index=panel.index, columns=list(panel.columns))
+    first = hdt.distill("ETTh1", iterations=2)
+    second = hdt.distill(poisoned.rename_axis("date"), iterations=2, split=panel.borders)
+    assert files(first, "clean") == files(second, "poisoned")
+
+
+def test_the_training_part_does_matter() -> None:
+    other = make_frame()
+    other.iloc[5, 0] += 1.0
+    assert not np.array_equal(hdt.distill(make_frame(), **SMALL).values, hdt.distill(other, **SMALL).values)
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
+def test_any_pair_runs_at_equal_floats_and_learns(parameterization: str, objective: str, start: str) -> None:
+    small = {key: value for key, value in SMALL.items() if key != "k" or objective == "harmonic"}
+    small |= {"iterations": 30, "segments": 32}
+    distilled = hdt.distill(make_frame(), parameterization=parameterization, objective=objective, start=start, **small)
+    losses = [entry["loss"] for entry in distilled.history]
+    assert np.isfinite(distilled.values).all()
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert distilled.info.floats == 48 * 2
+    assert (distilled.info.distance.start is None) == (start == "phase")
+
+
+def test_without_iterations_the_start_comes_back() -> None:
+    panel = hdt.load(make_frame())
+    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    outcome = optimise(train, resolve(None, **{**SMALL, "iterations": 0}, start="real"))
+    torch.testing.assert_close(outcome.series, outcome.started)
+    assert outcome.history == []
+
+
+def test_a_diverging_run_says_what_to_lower(frame: pd.DataFrame) -> None:
+    with pytest.raises(hdt.InputError, match=r"loss became nan at iteration \d+; lower --learning-rate"):
+        hdt.distill(frame, **{**SMALL, "iterations": 200}, inner_lr=1e30)
+
+
+def test_nearest_distance_equals_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    series, synthetic = rng.normal(size=(50, 3)), rng.normal(size=(2, 8, 3))
+    brute = min(np.sqrt(np.mean((series[t : t + 8] - sequence) ** 2)) for t in range(43) for sequence in synthetic)
+    assert nearest_distance(synthetic, series) == pytest.approx(brute)
+    assert nearest_distance(series[None, 11:19], series) == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hdt import spectrum
+from hdt.objective import GradientMatching, HarmonicMatching, Problem
+from hdt.start import random_phases, real_segments
+from hdt.students import build
+
+
+def double(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def harmonic(problem: Problem, series: torch.Tensor, **options: float) -> HarmonicMatching:
+    objective = HarmonicMatching(HarmonicMatching.Options(**options), problem)
+    objective.prepare(series)
+    return objective
+
+
+def test_harmonic_loss_by_hand() -> None:
+    """x = (1, −1, 1, −1) has one harmonic: bin 2, orthonormal amplitude 4/√4 = 2. S = 0 has none.
+
+    k = 1, p = 2: L_harm = (2 − 0)² / 1 = 4. k = 2 divides by 2: 2. p = 1, k = 1: 2.
+    PSD gap: (1/4)·|0 − 2²| = 1.
+    """
+    real = torch.tensor([1.0, -1, 1, -1], dtype=torch.float64)[:, None]
+    zero = torch.zeros(1, 4, 1, dtype=torch.float64)
+    problem = Problem(context=2, horizon=2, length=4)
+    for options, expected in [({"k": 1}, 4.0), ({"k": 2}, 2.0), ({"k": 1, "p": 1}, 2.0)]:
+        objective = harmonic(problem, real, lam=0.5, gradient_weight=0, **options)
+        assert objective.harmonic_loss(zero).item() == pytest.approx(expected, abs=1e-12)
+        loss, terms = objective.loss(zero, torch.Generator())
+        assert loss.item() == pytest.approx(0.5 * expected, abs=1e-12)
+        assert set(terms) == {"harmonic"}
+    loss, _ = harmonic(problem, real, k=1, lam=0, gradient_weight=0, acf_weight=3).loss(zero, torch.Generator())
+    assert loss.item() == pytest.approx(3.0, abs=1e-12)
+
+
+def test_gradient_loss_by_hand() -> None:
+    """L = H = 1, M = T = 2: one real window (x, y) and one synthetic window, i = j = 1.
+
+    DLinear's moving average of one step is the step itself, so the forecast is w·x + b + b' with w the
+    trend weight. With r = w·x + b + b' − y, the gradients of r² are 2rx, 2r, 2r (and 0 for the
+    seasonal weight), so the step size cancels:
+    L_grad = ((r_S x_S − r_X x_X)² + 2(r_S − r_X)²) / ((r_X x_X)² + 2 r_X²).
+    """
+    real = torch.tensor([[0.7], [-1.3]], dtype=torch.float64)
+    synthetic = torch.tensor([[[0.2], [0.9]]], dtype=torch.float64)
+    objective = GradientMatching(
+        GradientMatching.Options(steps_real=1, steps_synthetic=1, segments=1, batch=5, inner_lr=0.17),
+        Problem(context=1, horizon=1, length=2),
+    )
+    objective.prepare(real)
+    loss, _ = objective.loss(synthetic, torch.Generator().manual_seed(4))
+    draws = torch.Generator().manual_seed(4)
+    torch.randint(0, 1, (1,), generator=draws)
+    start = build("dlinear", 1, 1, 1, int(torch.randint(2**31, (), generator=draws)))
+    bias = start.trend.bias.item() + start.seasonal.bias.item()
+
+    def residual(x: float, y: float) -> float:
+        return start.trend.weight.item() * x + bias - y
+
+    r_x, r_s = residual(0.7, -1.3), residual(0.2, 0.9)
+    expected = ((r_s * 0.2 - r_x * 0.7) ** 2 + 2 * (r_s - r_x) ** 2) / ((r_x * 0.7) ** 2 + 2 * r_x**2)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_loss_vanishes_when_synthetic_and_real_windows_are_the_same() -> None:
+    real = double(12, 2)
+    objective = GradientMatching(
+        GradientMatching.Options(segments=1, batch=1, steps_real=3, steps_synthetic=3), Problem(6, 6, 12)
+    )
+    objective.prepare(real)
+    loss, _ = objective.loss(real[None], torch.Generator().manual_seed(0))
+    assert loss.item() == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("objective", ["gradient", "harmonic", "amplitude", "acf"])
+def test_losses_have_the_gradients_they_claim(objective: str) -> None:
+    series, problem = double(60, 2), Problem(context=4, horizon=3, length=12)
+    quick = {"steps_real": 2, "steps_synthetic": 2, "segments": 2, "batch": 6}
+    if objective == "gradient":
+        target = GradientMatching(GradientMatching.Options(**quick), problem)
+        target.prepare(series)
+    else:
+        weights = {
+            "harmonic": {},
+            "amplitude": {"gradient_weight": 0},
+            "acf": {"gradient_weight": 0, "lam": 0, "acf_weight": 1},
+        }
+        target = harmonic(problem, series, k=3, **quick, **weights[objective])
+    synthetic = double(2, 12, 2, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: target.loss(s, torch.Generator().manual_seed(0))[0], (synthetic,))
+
+
+def test_gradient_matching_sees_only_the_kept_harmonics() -> None:
+    series, problem = double(60, 2), Problem(4, 3, 12)
+    objective = harmonic(problem, series, k=3, lam=0)
+    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask)
+    synthetic = double(1, 12, 2, seed=1)
+    first, _ = objective.loss(synthetic, torch.Generator().manual_seed(0))
+    second, _ = objective.loss(synthetic + outside, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(first, second)
+
+
+def test_the_harmonic_loss_is_zero_at_the_mean_amplitudes_whatever_the_phases() -> None:
+    series, problem = double(200, 2), Problem(4, 3, 24)
+    objective = harmonic(problem, series, k=13)
+    amplitude = spectrum.mean_spectrum(series, 24).amplitude
+    synthetic = random_phases(amplitude.square(), 3, 24, torch.Generator().manual_seed(0))
+    assert objective.harmonic_loss(synthetic).item() == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("length", [23, 24])
+def test_random_phases_have_the_asked_power_and_differ_by_channel(length: int) -> None:
+    power = torch.rand(length // 2 + 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    surrogate = random_phases(power, 2, length, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(spectrum.psd(surrogate), power.expand(2, -1, -1))
+    same = random_phases(torch.ones(length // 2 + 1, 2), 1, length, torch.Generator().manual_seed(1))
+    assert not torch.allclose(same[0, :, 0], same[0, :, 1])
+
+
+def test_real_segments_are_rows_of_the_series() -> None:
+    series = torch.arange(50.0)[:, None]
+    segments = real_segments(series, 20, 10, torch.Generator().manual_seed(0))
+    assert segments.shape == (20, 10, 1)
+    assert (segments[:, 1:] - segments[:, :-1] == 1).all()
+    assert segments.min() >= 0 and segments.max() <= 49
+    assert not math.isclose(segments[0, 0, 0].item(), segments[1, 0, 0].item())

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.signal import welch
+from statsmodels.tsa.stattools import acf
+
+from hdt import spectrum
+from hdt.errors import InputError
+
+finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
+series = st.tuples(st.integers(2, 40), st.integers(1, 3)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=finite)
+)
+pairs = st.tuples(st.integers(2, 40), st.integers(1, 3)).flatmap(
+    lambda shape: st.tuples(arrays(np.float64, shape, elements=finite), arrays(np.float64, shape, elements=finite))
+)
+
+
+@given(series)
+def test_irfft_inverts_rfft_for_even_and_odd_lengths(x: np.ndarray) -> None:
+    back = spectrum.irfft(spectrum.rfft(torch.tensor(x)), len(x))
+    np.testing.assert_allclose(back.numpy(), x, atol=1e-9)
+
+
+@given(series)
+def test_parseval_the_weighted_psd_sums_to_the_energy(x: np.ndarray) -> None:
+    power = spectrum.psd(torch.tensor(x)) * spectrum.bin_weights(len(x))
+    np.testing.assert_allclose(power.sum(0).numpy(), np.square(x).sum(0), rtol=1e-9, atol=1e-6)
+
+
+@given(pairs)
+def test_theorem_1_bounds_every_autocovariance_gap(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    real, synthetic = (spectrum.psd(torch.tensor(x)) for x in pair)
+    bound = spectrum.autocovariance_bound(synthetic, real, len(pair[0]))
+    assert (bound.acf_gap <= bound.psd_gap * (1 + 1e-9) + 1e-9).all()
+
+
+def test_theorem_1_is_tight_when_one_series_dominates_at_every_bin() -> None:
+    x = torch.randn(30, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    bound = spectrum.autocovariance_bound(spectrum.psd(1.5 * x), spectrum.psd(x), 30)
+    torch.testing.assert_close(bound.acf_gap, bound.psd_gap)
+
+
+def test_autocovariance_equals_the_circular_sum_by_hand() -> None:
+    x = torch.tensor([[1.0], [2.0], [-3.0], [0.5]], dtype=torch.float64)
+    expected = [sum(x[t] * x[(t + lag) % 4] for t in range(4)) / 4 for lag in range(4)]
+    torch.testing.assert_close(spectrum.autocovariance(spectrum.psd(x), 4), torch.stack(expected))
+
+
+def test_autocovariance_of_a_zero_padded_series_equals_statsmodels() -> None:
+    x = np.random.default_rng(0).normal(size=60)
+    x -= x.mean()
+    padded = torch.tensor(np.concatenate([x, np.zeros(60)]))[:, None]
+    circular = spectrum.autocovariance(spectrum.psd(padded), 120).numpy()[:21, 0]
+    np.testing.assert_allclose(circular / circular[0], acf(x, nlags=20, fft=False), atol=1e-12)
+
+
+def test_mean_power_equals_welch_without_taper() -> None:
+    x = np.random.default_rng(1).normal(size=(64 + 8 * 9, 2))
+    ours = spectrum.mean_spectrum(torch.tensor(x), 64, chunk=3).power.numpy()
+    _, theirs = welch(x, window="boxcar", nperseg=64, noverlap=56, detrend=False, axis=0, return_onesided=False)
+    np.testing.assert_allclose(ours, theirs[:33], rtol=1e-12)
+
+
+def test_mean_spectrum_uses_the_last_rows_too() -> None:
+    x = torch.zeros(69, 1, dtype=torch.float64)
+    x[-1] = 8.0
+    assert spectrum.mean_spectrum(x, 64).power.sum() > 0
+
+
+@given(st.integers(16, 60), st.integers(1, 4), st.integers(0, 2**31))
+def test_top_harmonics_recover_planted_sinusoids(length: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    bins = rng.choice(np.arange(1, (length + 1) // 2), size=count, replace=False)
+    steps = np.arange(length)
+    x = sum(rng.uniform(2, 5) * np.cos(2 * np.pi * f * steps / length + rng.uniform(0, 6)) for f in bins)
+    x = torch.tensor(x + 0.01 * rng.normal(size=length))[:, None]
+    kept = spectrum.top_harmonics(spectrum.rfft(x).abs(), count)
+    assert set(kept.nonzero()[:, 0].tolist()) == set(bins.tolist())
+
+
+def test_the_mean_is_a_harmonic_like_any_other() -> None:
+    x = torch.full((10, 1), 7.0) + torch.tensor([1.0, -1.0] * 5)[:, None]
+    assert spectrum.top_harmonics(spectrum.rfft(x).abs(), 1).nonzero()[:, 0].tolist() == [0]
+
+
+@given(series, st.integers(0, 2**31))
+def test_keeping_harmonics_is_a_projection(x: np.ndarray, seed: int) -> None:
+    x = torch.tensor(x)
+    bins = len(x) // 2 + 1
+    kept = torch.rand(bins, x.shape[1], generator=torch.Generator().manual_seed(seed)) < 0.5
+    once = spectrum.keep_harmonics(x, kept)
+    torch.testing.assert_close(spectrum.keep_harmonics(once, kept), once, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(once + spectrum.keep_harmonics(x, ~kept), x, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("k", [0, 14])
+def test_an_impossible_k_is_refused(k: int) -> None:
+    with pytest.raises(InputError, match="from 1 to"):
+        spectrum.top_harmonics(torch.ones(13, 1), k)

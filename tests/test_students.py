@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.linear_model import LinearRegression
+from torch.nn.functional import avg_pool1d
+
+from hdt.errors import InputError
+from hdt.students import STUDENTS, Training, build
+from hdt.train import CHECKS, Errors, device_of, errors, fit
+from hdt.windows import windows
+
+
+def test_dlinear_has_two_maps_shared_by_all_channels() -> None:
+    for channels in (1, 7):
+        student = build("dlinear", 96, 48, channels, seed=0)
+        assert sum(p.numel() for p in student.parameters()) == 2 * (96 * 48 + 48)
+        assert student(torch.zeros(5, 96, channels)).shape == (5, 48, channels)
+
+
+def test_dlinear_forecast_by_hand() -> None:
+    """Seasonal weights zero, trend weights picking the last trend step: the mean of the last 13 steps,
+    with the final value repeated 12 times beyond the edge (replicate padding, window 25)."""
+    student = build("dlinear", 30, 2, 1, seed=0)
+    with torch.no_grad():
+        for p in student.parameters():
+            p.zero_()
+        student.trend.weight[:, -1] = 1.0
+    x = torch.arange(30.0)[None, :, None] ** 2
+    expected = (x[0, -13:, 0].sum() + 12 * x[0, -1, 0]) / 25
+    torch.testing.assert_close(student(x)[0, :, 0], expected.expand(2))
+
+
+def test_dlinear_treats_channels_alike() -> None:
+    student = build("dlinear", 12, 4, 3, seed=0)
+    x = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(0))
+    order = [2, 0, 1]
+    torch.testing.assert_close(student(x[..., order]), student(x)[..., order])
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_equal_seeds_build_equal_students(name: str) -> None:
+    first, second, third = (build(name, 8, 4, 2, seed) for seed in (1, 1, 2))
+    for a, b, c in zip(first.parameters(), second.parameters(), third.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def test_an_unknown_student_or_device_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown student 'lstm'; known: dlinear"):
+        build("lstm", 8, 4, 2, 0)
+    with pytest.raises(InputError, match="unknown device 'tpu'"):
+        device_of("tpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_asked_for_and_absent_is_refused() -> None:
+    with pytest.raises(InputError, match="no CUDA device here"):
+        device_of("cuda")
+
+
+def test_windows_are_views_of_every_position() -> None:
+    series = torch.arange(40.0).reshape(20, 2)
+    every = windows(series, 3, 2)
+    assert every.shape == (16, 5, 2)
+    assert every.untyped_storage().data_ptr() == series.untyped_storage().data_ptr()
+    for start in range(16):
+        assert torch.equal(every[start], series[start : start + 5])
+    assert torch.equal(windows(series, 3, 2, stride=4), every[::4])
+    with pytest.raises(InputError, match="20 steps are fewer than context 15 \\+ horizon 6"):
+        windows(series, 15, 6)
+
+
+def noisy_sine(rows: int = 400, channels: int = 2, seed: int = 0) -> torch.Tensor:
+    noise = torch.randn(rows, channels, generator=torch.Generator().manual_seed(seed))
+    return torch.sin(torch.arange(rows)[:, None] * 2 * torch.pi / 24) + 0.2 * noise
+
+
+def test_errors_count_every_window_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    series, student = noisy_sine(), build("dlinear", 24, 12, 2, seed=0)
+    every = windows(series, 24, 12)
+    gap = student(every[:, :24]) - every[:, 24:]
+    expected = gap.square().mean().item(), gap.abs().mean().item()
+    monkeypatch.setattr("hdt.train.BATCH_ELEMENTS", 36 * 2 * 7)  # 7 windows per batch: the last one is partial
+    assert errors(student, series) == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_comes_close_to_the_least_squares_optimum() -> None:
+    """DLinear is linear in its context, so scikit-learn's regression on all windows is its best possible."""
+    series = noisy_sine()
+    every = windows(series, 24, 12)
+    x = every[:, :24].transpose(1, 2).reshape(-1, 24).numpy()
+    y = every[:, 24:].transpose(1, 2).reshape(-1, 12).numpy()
+    best = ((LinearRegression().fit(x, y).predict(x) - y) ** 2).mean()
+    student = build("dlinear", 24, 12, 2, seed=0)
+    run = fit(student, series[None], series, seed=0, training=Training(lr=1e-2, min_steps=5000))
+    assert best < errors(student, series).mse < 1.05 * best
+    assert run.validation_mse == pytest.approx(errors(student, series).mse)
+
+
+def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    script, seen = [3.0, 1.0, 2.0, *[5.0] * CHECKS], []
+
+    def scripted(student: torch.nn.Module, _: torch.Tensor) -> Errors:
+        seen.append(student.trend.weight.clone())
+        return Errors(script[len(seen) - 1], 0.0)
+
+    monkeypatch.setattr("hdt.train.errors", scripted)
+    student = build("dlinear", 24, 12, 2, seed=0)
+    run = fit(student, noisy_sine()[None], noisy_sine(), seed=0)
+    assert run.validation_mse == 1.0
+    assert (run.steps, run.best_step) == (59 * 12, 2 * 3 * 12)  # 59 epochs of 12 steps, a check every third
+    assert torch.equal(student.trend.weight, seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_short_series_get_more_epochs_and_no_more_checks() -> None:
+    student = build("dlinear", 24, 12, 2, seed=0)
+    run = fit(student, noisy_sine(60)[None], noisy_sine(), seed=0, training=Training(lr=1e-3, min_steps=100))
+    assert 100 <= run.steps <= 101
+    assert run.best_step % max(1, run.steps // CHECKS) == 0
+
+
+def test_equal_seeds_train_alike() -> None:
+    weights = []
+    for _ in range(2):
+        student = build("dlinear", 24, 12, 2, seed=0)
+        fit(student, noisy_sine(100)[None], noisy_sine(), seed=5)
+        weights.append(student.trend.weight)
+    assert torch.equal(*weights)
+
+
+def test_a_diverging_training_is_an_error() -> None:
+    student = build("dlinear", 24, 12, 2, seed=0)
+    with pytest.raises(InputError, match="training diverged"):
+        fit(student, noisy_sine(100)[None] * torch.inf, noisy_sine(), seed=0)
+
+
+def test_the_moving_average_is_the_one_of_the_paper() -> None:
+    x = torch.randn(1, 1, 40, generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([x[..., :1].repeat(1, 1, 12), x, x[..., -1:].repeat(1, 1, 12)], dim=-1)
+    student = build("dlinear", 40, 40, 1, seed=0)
+    with torch.no_grad():
+        for p in student.parameters():
+            p.zero_()
+        student.trend.weight.copy_(torch.eye(40))
+    torch.testing.assert_close(student(x.transpose(1, 2)).transpose(1, 2), avg_pool1d(padded, 25, 1))
