@@ -46,7 +46,7 @@ def prepare(
         # Settings first: a wrong flag should not cost reading the data.
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
-    resolved = config.resolve(panel.source, **settings)
+    resolved = config.resolve(panel.source, channels=panel.channels, **settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -62,12 +62,12 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 
     from hdt.parameterization import PARAMETERIZATIONS
 
-    start = torch.zeros(1, settings.length, panel.channels)
+    start = torch.zeros(settings.sequences, settings.length, panel.channels)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
     floats = parameterization.floats(parameterization.encode(start))
     windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
     steps = settings.options.get("steps_synthetic", 1)
-    graph = 10 * steps * windows * panel.channels * (settings.context + settings.horizon) * 4
+    graph = 10 * steps * settings.sequences * windows * panel.channels * (settings.context + settings.horizon) * 4
     data = 3 * panel.values.nbytes
     return {
         "data": panel.name,
@@ -133,7 +133,6 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
         ),
         scaler_mean=panel.scaler.mean.tolist(),
         scaler_std=panel.scaler.std.tolist(),
-        sequences=len(outcome.series),
         floats=floats,
         compression=train.numel() / floats,
         seconds=round(outcome.seconds, 3),

@@ -16,9 +16,10 @@ def card(distilled: Distilled, command: str) -> str:
     notices = "".join(f"- {notice}\n" for notice in data.notices)
     return f"""# {data.name}, distilled
 
-{info.sequences} × {settings.length} synthetic steps of {len(data.columns)} channels, made from {data.borders[0]} real
-training rows by `{settings.method}` ({info.compression:.0f}× fewer numbers). Made to train forecasters with a
-context of {settings.context} and a horizon of {settings.horizon} steps; it is not a record of anything that happened.
+{settings.sequences} × {settings.length} synthetic steps of {len(data.columns)} channels, made from
+{data.borders[0]} real training rows by `{settings.method}` ({info.compression:.0f}× fewer numbers).
+Made to train forecasters with a context of {settings.context} and a horizon of {settings.horizon} steps;
+it is not a record of anything that happened.
 
 ```
 {command}

@@ -13,6 +13,7 @@ from typer import Argument, Option
 from hdt.errors import InputError
 from hdt.terminal import DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
 
+NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
 app = typer.Typer(
@@ -38,11 +39,13 @@ def root(
 
 @app.command()
 def distill(
+    context_: typer.Context,
     data: Annotated[
         str | None, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")
     ] = None,
     method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
+    sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
     k: Annotated[int | None, Option("--k", help="Harmonics kept per channel.")] = None,
     lam: Annotated[float | None, Option("--lam", help="λ, weight of the harmonic amplitudes.")] = None,
     acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
@@ -69,13 +72,6 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder."""
-    flags = {
-        "method": method, "length": length, "k": k, "lam": lam, "acf_weight": acf_weight, "context": context,
-        "horizon": horizon, "parameterization": parameterization, "objective": objective, "backbone": backbone,
-        "start": start, "iterations": iterations, "learning_rate": learning_rate, "seed": seed, "device": device,
-        "missing": missing, "split": _split(split), "time_column": time_column, "id_column": id_column,
-        "target_column": target_column,
-    }  # fmt: skip
     from hdt import api, config
     from hdt.distilled import check_target
 
@@ -83,7 +79,10 @@ def distill(
     data = data or named
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
-    given = {**from_recipe, **_options(option), **{name: value for name, value in flags.items() if value is not None}}
+    flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
+    if split is not None:
+        flags["split"] = _split(split)
+    given = {**from_recipe, **_options(option), **flags}
     panel, settings = api.prepare(data, progress=DownloadBar(), **given)
     plan = api.plan(panel, settings)
     if dry_run:

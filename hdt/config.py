@@ -30,6 +30,7 @@ class Settings(BaseModel):
     backbone: str = "dlinear"
     start: str
     length: int = Field(ge=2, description="M, synthetic steps")
+    sequences: int = Field(1, ge=1, description="N, synthetic sequences")
     context: int = Field(ge=1, description="L")
     horizon: int = Field(ge=1, description="H")
     iterations: int = Field(ge=0)
@@ -39,16 +40,20 @@ class Settings(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, description="hyperparameters of the objective")
 
 
-def resolve(data: object, **given: Any) -> Settings:
+def resolve(data: object, *, channels: int | None = None, **given: Any) -> Settings:
     """Complete settings: what is given, else the method's and the data set's defaults.
 
-    Names that are not settings are hyperparameters of the objective, such as ``k`` and ``lam``; ``None``
-    means "not given". Raises :class:`InputError` naming the first setting that is unknown or out of
-    range. Only an objective's hyperparameters need torch to be checked.
+    A single channel is distilled to two sequences, others to one: with one, its constant level would be
+    absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
+    hyperparameters of the objective, such as ``k`` and ``lam``; ``None`` means "not given". Raises
+    :class:`InputError` naming the first setting that is unknown or out of range. Only an objective's
+    hyperparameters need torch to be checked.
     """
     given = {name: value for name, value in given.items() if value is not None}
     method = methods.find(given.get("method", "hdt"))
     entry = registry.find(data) if isinstance(data, str) else None
+    if channels is None and entry is not None:
+        channels = entry.shape[1]
     defaults: dict[str, Any] = {
         "parameterization": method.parameterization,
         "objective": method.objective,
@@ -56,6 +61,7 @@ def resolve(data: object, **given: Any) -> Settings:
         "iterations": method.iterations,
         "learning_rate": method.learning_rate,
         "length": entry.length if entry else DEFAULT_LENGTH,
+        "sequences": 2 if channels == 1 else 1,
         "context": entry.context if entry else DEFAULT_CONTEXT,
         "horizon": entry.horizon if entry else DEFAULT_HORIZON,
     }
@@ -134,9 +140,9 @@ def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any],
     return f"# {command}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
-def command(settings: Settings, data: str, load_options: Mapping[str, Any]) -> str:
+def command(settings: Settings, data: str, load_options: Mapping[str, Any], channels: int | None = None) -> str:
     """The shortest command line that resolves to these settings."""
-    usual = resolve(data, method=settings.method, objective=settings.objective)
+    usual = resolve(data, channels=channels, method=settings.method, objective=settings.objective)
     words = ["hdt", "distill", data]
     for name, value in settings.model_dump(exclude={"options"}).items():
         if value != getattr(usual, name) or (name == "objective" and value != METHODS[settings.method].objective):

@@ -67,7 +67,6 @@ class RunInfo(Strict):
     data: DataInfo
     scaler_mean: list[float]
     scaler_std: list[float]
-    sequences: int
     floats: int
     compression: float
     seconds: float
@@ -106,12 +105,16 @@ class Distilled:
     def to_frame(self) -> pd.DataFrame:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
 
-        The stamps are placeholders that start at the first real stamp and keep its step.
+        The stamps are placeholders that start at the first real stamp and keep its step. Of several
+        sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``.
         """
         data = self.info.data
         index = pd.date_range(pd.Timestamp(data.first_stamp), periods=self.values.shape[1], freq=parse_step(data.step))
-        original = self.values[0].astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
-        return Layout(**data.layout).frame(original, index, data.columns)
+        original = self.values.astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
+        columns = data.columns
+        if len(original) > 1:
+            columns = [f"{column}/{n}" for n in range(1, len(original) + 1) for column in data.columns]
+        return Layout(**data.layout).frame(np.concatenate(list(original), axis=1), index, columns)
 
     def with_panel(self, panel: Panel) -> Distilled:
         """The same result, with the real data at hand for pictures."""
@@ -153,10 +156,10 @@ class Distilled:
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
         save_file(arrays, folder / "params.safetensors")
         (folder / "run.json").write_text(self.info.model_dump_json(indent=1))
-        command = command or config.command(settings, data.source or data.name, data.load_options)
-        (folder / "recipe.yaml").write_text(
-            config.write_recipe(settings, data.source or data.name, data.load_options, command)
-        )
+        source = data.source or data.name
+        command = command or config.command(settings, source, data.load_options, len(data.columns))
+        recipe = config.write_recipe(settings, source, data.load_options, command)
+        (folder / "recipe.yaml").write_text(recipe)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
         (folder / "README.md").write_text(card.card(self, command))
         report.write(self, folder)
@@ -212,7 +215,7 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.
 
     settings, channels = info.settings, len(info.data.columns)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
-    expected = parameterization.encode(torch.zeros(info.sequences, settings.length, channels))
+    expected = parameterization.encode(torch.zeros(settings.sequences, settings.length, channels))
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
     found = {name: array.shape for name, array in params.items()}
     file = folder / "params.safetensors"

@@ -35,9 +35,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-def optimise(
-    series: Float[Tensor, "T C"], settings: Settings, *, sequences: int = 1, watch: Watcher | None = None
-) -> Outcome:
+def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None) -> Outcome:
     """Distil the scaled training part ``series`` as ``settings`` say.
 
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with
@@ -52,7 +50,7 @@ def optimise(
     problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
     objective = kind(kind.Options(**settings.options), problem)
     objective.prepare(series)
-    started = start(settings.start, series, sequences, settings.length, generator)
+    started = start(settings.start, series, settings.sequences, settings.length, generator)
     params = {name: tensor.requires_grad_() for name, tensor in parameterization.encode(started).items()}
     optimizer = torch.optim.Adam(params.values(), lr=settings.learning_rate)
     history: list[dict[str, float]] = []

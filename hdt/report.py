@@ -79,13 +79,14 @@ def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str,
 
 def _series_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
     info, panel = distilled.info, distilled.panel
-    synthetic = distilled.values[0] * info.scaler_std + info.scaler_mean
+    synthetic = distilled.values * info.scaler_std + info.scaler_mean
     real = None if panel is None else panel.scaler.inverse(_typical_segment(panel, info.settings.length))
 
     def paint(ax: Axes, c: int) -> None:
         if real is not None:
             ax.plot(real[:, c], color=REAL, lw=0.9, label="a real sub-series")
-        ax.plot(synthetic[:, c], color=SYNTHETIC, lw=0.9, label="synthetic")
+        for n, sequence in enumerate(synthetic):
+            ax.plot(sequence[:, c], color=SYNTHETIC, lw=0.9, label=None if n else "synthetic")
 
     return paint
 
@@ -185,7 +186,7 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
     start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
     facts = {
         "training data": f"{data.borders[0]:,} rows × {len(data.columns)} channels",
-        "synthetic": f"{info.sequences} × {settings.length} steps × {len(data.columns)} channels = {info.floats:,} "
+        "synthetic": f"{settings.sequences} × {settings.length} steps × {len(data.columns)} channels = {info.floats:,} "
         f"floats ({info.compression:.0f}× fewer)",
         "made in": f"{info.seconds:.1f} s on {info.device}",
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",

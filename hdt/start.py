@@ -41,12 +41,16 @@ def random_phases(
 ) -> Float[Tensor, "N M C"]:
     """A stationary surrogate: the amplitudes of ``power``, an independent phase per bin and channel.
 
-    Theiler et al. (1992), "Testing for nonlinearity in time series", Physica D 58. Bin 0 and the
-    Nyquist bin are real, so they get a random sign. Independent phases make C channels C independent
-    samples of the window statistics: channels that share their phases trained DLinear worse.
+    Theiler et al. (1992), "Testing for nonlinearity in time series", Physica D 58. The Nyquist bin is
+    real and gets a random sign; so does bin 0, the level, but with as many levels above zero as below
+    (over sequences and channels), for a student's bias absorbs a level they share. Independent phases
+    make C channels C independent samples of the window statistics: channels that share their phases
+    trained DLinear worse.
     """
-    shape = (sequences, *power.shape)
-    phase = 2 * math.pi * torch.rand(shape, generator=generator)
-    real_bins = [0] if length % 2 else [0, -1]
-    phase[:, real_bins] = math.pi * torch.randint(0, 2, (sequences, len(real_bins), shape[2]), generator=generator)
+    channels = power.shape[1]
+    phase = 2 * math.pi * torch.rand((sequences, *power.shape), generator=generator)
+    balanced = torch.randperm(sequences * channels, generator=generator) % 2
+    phase[:, 0] = math.pi * balanced.reshape(sequences, channels)
+    if length % 2 == 0:
+        phase[:, -1] = math.pi * torch.randint(0, 2, (sequences, channels), generator=generator)
     return spectrum.irfft(torch.polar(power.sqrt(), phase.to(power)), length)

@@ -58,9 +58,14 @@ def test_wrong_settings_cost_no_reading(tmp_path: Path) -> None:
 
 
 @given(
-    lam=st.floats(0, 10), k=st.integers(1, 193), seed=st.integers(0, 9), lr=st.floats(1e-4, 1), name=st.sampled_from(["co2", "ETTh1"]),
-    objective=st.sampled_from(["harmonic", "gradient"]), missing=st.sampled_from(["auto", "error"]),
-)  # fmt: skip
+    lam=st.floats(0, 10),
+    k=st.integers(1, 193),
+    seed=st.integers(0, 9),
+    lr=st.floats(1e-4, 1),
+    name=st.sampled_from(["co2", "ETTh1"]),
+    objective=st.sampled_from(["harmonic", "gradient"]),
+    missing=st.sampled_from(["auto", "error"]),
+)
 def test_a_recipe_and_its_command_lead_back_to_the_same_settings(
     lam: float, k: int, seed: int, lr: float, name: str, objective: str, missing: str, tmp_path_factory: Any
 ) -> None:

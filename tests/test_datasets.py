@@ -172,7 +172,7 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes 
 
 
 def test_a_folder_without_parquet_or_with_other_columns_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no .parquet files"):
+    with pytest.raises(InputError, match=r"no \.parquet files"):
         datasets.load(tmp_path)
     make_frame(30).to_parquet(tmp_path / "0.parquet")
     make_frame(30, ("other",)).to_parquet(tmp_path / "1.parquet")

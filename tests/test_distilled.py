@@ -38,6 +38,20 @@ def test_a_long_frame_in_gives_a_long_frame_out(frame: pd.DataFrame) -> None:
     np.testing.assert_allclose(back.pivot(index="ds", columns="unique_id", values="y"), wide)
 
 
+def test_a_single_channel_gives_two_sequences_named_plainly(frame: pd.DataFrame, tmp_path: Path) -> None:
+    distilled = hdt.distill(frame[["load"]], **SMALL)
+    assert distilled.values.shape == (2, 48, 1)
+    assert distilled.info.floats == 96
+    back = distilled.to_frame()
+    assert list(back.columns) == ["load/1", "load/2"]
+    np.testing.assert_allclose(
+        distilled.panel.scaler.transform(back[["load/2"]].to_numpy()), distilled.values[1], atol=1e-6
+    )
+    assert hdt.Distilled.load(distilled.save(tmp_path / "two")).values.shape == (2, 48, 1)
+    assert "sequences" not in (tmp_path / "two" / "recipe.yaml").read_text().splitlines()[0]
+    assert hdt.distill(frame[["load"]], sequences=1, **SMALL).to_frame().columns.tolist() == ["load"]
+
+
 def test_a_run_folder_is_complete_and_reads_back_equal(frame: pd.DataFrame, run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
     distilled, loaded = hdt.distill(frame, **SMALL), hdt.Distilled.load(run)

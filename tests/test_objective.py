@@ -124,6 +124,17 @@ def test_random_phases_have_the_asked_power_and_differ_by_channel(length: int) -
     assert not torch.allclose(same[0, :, 0], same[0, :, 1])
 
 
+@pytest.mark.parametrize(("sequences", "channels"), [(1, 7), (2, 1), (1, 8)])
+def test_random_phases_put_as_many_levels_above_zero_as_below(sequences: int, channels: int) -> None:
+    orders = set()
+    for seed in range(8):
+        draws = torch.Generator().manual_seed(seed)
+        signs = random_phases(torch.ones(13, channels), sequences, 24, draws).mean(dim=1).sign().flatten()
+        assert abs(signs.sum()) == (sequences * channels) % 2
+        orders.add(tuple(signs.tolist()))
+    assert len(orders) > 1
+
+
 def test_real_segments_are_rows_of_the_series() -> None:
     series = torch.arange(50.0)[:, None]
     segments = real_segments(series, 20, 10, torch.Generator().manual_seed(0))
