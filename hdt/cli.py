@@ -30,9 +30,20 @@ Data = Annotated[str | None, Option("--data", help="Where the real data is, if n
 Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from hdt.version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Options before the command."""
 
@@ -241,13 +252,13 @@ def main() -> None:
     """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
             code = _fail(INTERRUPTED, 130, debug)
     except InputError as error:
         code = _fail(str(error), 2, debug)
-    except typer.TyperException as error:  # a flag or argument that does not parse
-        code = _fail(error.format_message() if hasattr(error, "format_message") else str(error), 2, debug)
+    except typer.TyperException as error:  # a flag or argument that does not parse, or none (then help was shown)
+        code = _fail(error.format_message(), 2, debug) if error.format_message() else 2
     except (KeyboardInterrupt, typer.Abort):
         code = _fail(INTERRUPTED, 130, debug)
     except BrokenPipeError:

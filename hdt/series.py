@@ -130,14 +130,6 @@ class Panel:
         """Fingerprint of what a distillation may read: the filled training part in original units."""
         return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()
 
-    def frame(self, scaled: np.ndarray) -> pd.DataFrame:
-        """Scaled values [M, C] as a frame in original units and the caller's layout.
-
-        The stamps are placeholders: they start at the first real stamp and keep the real step.
-        """
-        index = pd.date_range(self.index[0], periods=len(scaled), freq=self.step)
-        return self.layout.frame(self.scaler.inverse(scaled), index, self.columns)
-
     def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
         values = self.values[self.rows(part)]
         holes = ~np.isfinite(values)

@@ -61,12 +61,13 @@ def print_table(title: str, headings: list[str], cells: list[list[str]]) -> None
 
 
 def progress_bar() -> Any:
-    """A rich progress display on stderr that leaves no trace."""
+    """A rich progress display on stderr that leaves no trace; silent when stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 class DownloadBar:

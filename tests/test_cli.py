@@ -207,8 +207,9 @@ def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytes
     monkeypatch.setattr("hdt.api.distill_panel", lambda *_, **__: 1 / 0)
     result = run("distill", csv, *QUICK)
     assert result.code == 1 and "unexpected ZeroDivisionError" in result.err and "Traceback" not in result.err
-    result = run("--debug", "distill", csv, *QUICK)
-    assert result.code == 1 and "Traceback" in result.err
+    for words in (["--debug", "distill", csv, *QUICK], ["distill", csv, *QUICK, "--debug"]):
+        result = run(*words)
+        assert result.code == 1 and "Traceback" in result.err
 
 
 ANNOUNCED = """
@@ -247,7 +248,8 @@ def test_data_commands(run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "co2 is embedded" in run("data", "get", "co2").out
 
 
-def test_cite_and_doctor(run) -> None:
+def test_cite_version_and_doctor(run) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", run("--version").out)
     assert "@article" in run("cite", "hdt").out and "2603.03760" in run("cite").out
     facts = json.loads(run("doctor", "--json").out)
     assert {"python", "torch", "device", "data sets"} <= set(facts)
