@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from hdt import cli_data
 from hdt.errors import InputError
-from hdt.terminal import DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
+from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
 
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
@@ -22,10 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 
-AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
 Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
 
@@ -175,57 +174,6 @@ def report(run: Run, data: Data = None) -> None:
             raise
         say(f"note: drawn without the real series ({error})")
     print(pictures.write(distilled, run, pngs=True))
-
-
-@data_app.command("ls")
-def data_ls(as_json: AsJson = False) -> None:
-    """The registry, and which sets are on this machine."""
-    from hdt import datasets, registry
-
-    rows = [
-        {"name": d.name, "rows": d.shape[0], "channels": d.shape[1], "step": d.step, "here": here, "about": d.about}
-        for d in registry.REGISTRY.values()
-        for here in [not d.sources or datasets.locate(d, check=False) is not None]
-    ]
-    if as_json:
-        return print_json({"datasets": rows})
-    headings = ["name", "rows", "channels", "step", "here", "about"]
-    cells = [[str(row[h]) if h != "here" else "yes" if row[h] else "no" for h in headings] for row in rows]
-    print_table("hdt distill NAME", headings, cells)
-
-
-@data_app.command("get")
-def data_get(name: Annotated[str, Argument(help="Registry name.")]) -> None:
-    """Download a data set (verified) and print where it is."""
-    from hdt import datasets, registry
-
-    entry = registry.entry(name)
-    if not entry.sources:
-        return print(f"{entry.name} is embedded")
-    print((datasets.locate(entry) or datasets.fetch(entry, DownloadBar()))[0])
-
-
-@data_app.command("info")
-def data_info(data: Annotated[str, Argument(help="Registry name or path.")], as_json: AsJson = False) -> None:
-    """Origin, licence, borders and columns of a data set or file."""
-    from hdt import datasets, registry
-
-    known = registry.find(data)
-    panel = datasets.load(data, progress=DownloadBar())
-    facts: dict[str, Any] = {
-        "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
-        "first": str(panel.index[0]), "last": str(panel.index[-1]), "borders": list(panel.borders),
-        "columns": list(panel.columns), "notices": list(panel.notices),
-    }  # fmt: skip
-    if known:
-        facts |= {
-            "about": known.about, "licence": known.licence, "sources": [source.url for source in known.sources],
-            "context": known.context, "horizon": known.horizon, "length": known.length,
-        }  # fmt: skip
-    if as_json:
-        return print_json(facts)
-    for name, value in facts.items():
-        print(f"{name:9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 @app.command()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
 
 if TYPE_CHECKING:
     from hdt.distilled import Distilled
 
 SCHEMA_VERSION = 1
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
 
 
 def say(message: str) -> None:
