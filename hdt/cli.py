@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,7 +130,7 @@ def evaluate(
 ) -> None:
     """Train students on a run, on random segments and on all data; print their test errors."""
     from hdt import api
-    from hdt.distilled import Distilled
+    from hdt.distilled import Distilled, record_evaluation
 
     distilled = Distilled.load(run)
     with progress_bar() as bar:
@@ -140,8 +139,8 @@ def evaluate(
             distilled, data, students=student or ["dlinear"], seeds=seeds, device=device,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
-    rows = json.loads(table.to_json(orient="records"))
-    distilled.record_evaluation(run, rows)
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    record_evaluation(run, rows)
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
         keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from hdt import config
 from hdt.errors import InputError, require
@@ -79,6 +79,25 @@ class RunInfo(Strict):
     acf_gaps: list[float]
     harmonics: list[list[int]] | None
     distance: Distance
+
+
+class EvaluationRow(Strict):
+    """One row of ``evaluation.json``, see :func:`hdt.evaluation.evaluate`."""
+
+    student: str
+    trained_on: str
+    mse: float
+    mse_std: float
+    mae: float
+    mae_std: float
+    validation_mse: float
+    seeds: int
+    train_seconds: float
+    ratio_to_full: float
+
+
+ROWS = TypeAdapter(list[EvaluationRow])
+HISTORY = TypeAdapter(list[dict[str, float]])
 
 
 @dataclass(frozen=True)
@@ -164,14 +183,6 @@ class Distilled:
         (folder / "README.md").write_text(card.card(self, command))
         report.write(self, folder)
 
-    @staticmethod
-    def record_evaluation(folder: str | Path, rows: list[dict[str, Any]]) -> None:
-        """Keep evaluation rows beside a run, where the report finds them."""
-        file = Path(folder) / EVALUATION
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(rows, indent=1))
-        part.replace(file)
-
     @classmethod
     def load(cls, folder: str | Path) -> Distilled:
         """Read a run folder back; every file is checked against the others.
@@ -187,13 +198,15 @@ class Distilled:
             require((folder / name).is_file(), f"{folder}: {name} is missing, so this is not a complete run folder")
         try:
             info = RunInfo.model_validate_json((folder / "run.json").read_text())
-            history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            history = HISTORY.validate_python([json.loads(line) for line in lines])
             params = load_file(folder / "params.safetensors")
             frame = pd.read_parquet(folder / "synthetic.parquet")
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{folder / 'run.json'}: {place or 'content'}: {first['msg']}") from None
+            file = folder / ("run.json" if error.title == "RunInfo" else "metrics.jsonl")
+            raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
         except (ValueError, OSError, SafetensorError) as error:
             raise InputError(f"{folder}: a file cannot be read ({str(error).splitlines()[0]})") from error
         values = decode(params, info, folder)
@@ -233,3 +246,22 @@ def check_target(folder: Path, force: bool) -> None:
     parent = next(p for p in folder.absolute().parents if p.exists())
     ok = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
     require(ok, f"{parent}: cannot write here; choose another --out")
+
+
+def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Keep evaluation rows beside a run, where the report finds them."""
+    file = folder / EVALUATION
+    part = file.with_suffix(".part")
+    part.write_bytes(ROWS.dump_json(ROWS.validate_python(rows), indent=1))
+    part.replace(file)
+
+
+def read_evaluation(folder: Path) -> list[EvaluationRow]:
+    """The evaluation rows kept beside a run; none when it has not been evaluated."""
+    file = folder / EVALUATION
+    if not file.is_file():
+        return []
+    try:
+        return ROWS.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{file}: {error.errors()[0]['msg']}; evaluate the run again") from None

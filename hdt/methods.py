@@ -24,13 +24,14 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "hdt": Method(
-        title="Harmonic dataset distillation for time series",
+        title="Harmonic dataset distillation for time series forecasting",
         parameterization="harmonic",
         objective="harmonic",
         start="phase",
         iterations=400,
         learning_rate=0.02,
-        citation="""@article{hdt2026,
+        citation="""@article{hong2026hdt,
+  author  = {Hong, Seungha and Jang, Sanghwan and Kweon, Wonbin and Kim, Suyeon and Lee, Gyuseok and Yu, Hwanjo},
   title   = {Harmonic Dataset Distillation for Time Series Forecasting},
   journal = {arXiv preprint arXiv:2603.03760},
   year    = {2026},

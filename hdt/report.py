@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -212,18 +211,17 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
 
 
 def _evaluation(folder: Path) -> str:
-    from hdt.distilled import EVALUATION
+    from hdt.distilled import read_evaluation
 
-    file = folder / EVALUATION
-    if not file.is_file():
+    rows = read_evaluation(folder)
+    if not rows:
         return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(folder.name)}</code></p>"
-    rows: list[dict[str, Any]] = json.loads(file.read_text())
     names = ("student", "trained on", "test MSE", "test MAE", "vs full", "training")
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     body = "".join(
-        f"<tr><td>{html.escape(row['student'])}</td><td>{html.escape(row['trained_on'])}</td>"
-        f"<td>{row['mse']:.3f} ± {row['mse_std']:.3f}</td><td>{row['mae']:.3f} ± {row['mae_std']:.3f}</td>"
-        f"<td>{row['ratio_to_full']:.2f}×</td><td>{row['train_seconds']:.1f} s</td></tr>"
+        f"<tr><td>{html.escape(row.student)}</td><td>{html.escape(row.trained_on)}</td>"
+        f"<td>{row.mse:.3f} ± {row.mse_std:.3f}</td><td>{row.mae:.3f} ± {row.mae_std:.3f}</td>"
+        f"<td>{row.ratio_to_full:.2f}×</td><td>{row.train_seconds:.1f} s</td></tr>"
         for row in rows
     )
     return f"<h2>Evaluation</h2><table>{head}{body}</table>"

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import hdt
 from hdt import spectrum
-from hdt.distilled import FILES
+from hdt.distilled import FILES, record_evaluation
 
 
 @pytest.fixture
@@ -113,6 +113,8 @@ def spoil(run: Path, how: str) -> None:
         (run / "params.safetensors").write_bytes((run / "params.safetensors").read_bytes()[:-8])
     elif how == "json syntax":
         (run / "run.json").write_text("{")
+    elif how == "broken log":
+        (run / "metrics.jsonl").write_text('{"loss": "low"}')
     elif how == "unknown key":
         info = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps({**info, "surprise": 1}))
@@ -144,6 +146,7 @@ def spoil(run: Path, how: str) -> None:
         ("truncated parquet", "a file cannot be read"),
         ("truncated safetensors", "a file cannot be read"),
         ("json syntax", "run.json"),
+        ("broken log", "metrics.jsonl: 0.loss: Input should be a valid number"),
         ("unknown key", "run.json: surprise: Extra inputs are not permitted"),
         ("wrong type", "run.json: floats: Input should be a valid integer"),
         ("other shape", "arrays .* do not fit run.json"),
@@ -184,10 +187,13 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     report.write(hdt.distill(frame, **SMALL), run, pngs=True)
     for name in ("series", "spectrum", "acf", "loss"):
         assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    hdt.Distilled.record_evaluation(run, hdt.evaluate(hdt.distill(frame, **SMALL), seeds=1).to_dict("records"))
+    record_evaluation(run, hdt.evaluate(hdt.distill(frame, **SMALL), seeds=1).to_dict("records"))
     report.write(hdt.Distilled.load(run), run)  # without the real data, with the evaluation
     page = (run / "report.html").read_text()
     assert "<h2>Evaluation</h2>" in page and "random" in page and "full" in page
+    (run / "evaluation.json").write_text('[{"student": 3}]')
+    with pytest.raises(hdt.InputError, match=r"evaluation.json: .*evaluate the run again"):
+        report.write(hdt.Distilled.load(run), run)
 
 
 def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
