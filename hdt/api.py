@@ -145,7 +145,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
         acf_gaps=bound.acf_gap.tolist(),
         harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
         distance=Distance(
-            start=started if settings.start == "real" else None,
+            start=None if settings.start == "phase" else started,
             nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
         ),
     )

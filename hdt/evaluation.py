@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ import torch
 
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
+from hdt.machine import cache_folder
 from hdt.series import Panel
 from hdt.start import real_segments
 from hdt.students import STUDENTS, build
 from hdt.train import device_of, errors, fit
 
-PROTOCOL = 1  # raise it when anything here changes a number; cached rows of other protocols are ignored
+PROTOCOL = 2  # raise it when anything here changes a number; cached rows of other protocols are ignored
 Watcher = Callable[[str, int, int], None]
 Score = dict[str, float]
 
@@ -134,7 +134,7 @@ def _key(panel: Panel, student: str, context: int, horizon: int, seed: int) -> s
 
 def _cached(key: str, compute: Callable[[], Score]) -> Score:
     """Scores of full data are the same for every method: computed once, kept in the user cache."""
-    file = cache_folder() / f"full-{key}.json"
+    file = cache_folder() / "evaluations" / f"full-{key}.json"
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):
@@ -147,13 +147,6 @@ def _cached(key: str, compute: Callable[[], Score]) -> Score:
     except OSError:
         pass  # a cache that cannot be written only costs time
     return score
-
-
-def cache_folder() -> Path:
-    """Where evaluation rows of full data are kept: ``HDT_CACHE_DIR``, or the user cache."""
-    import pooch
-
-    return Path(os.environ.get("HDT_CACHE_DIR") or pooch.os_cache("hdt")) / "evaluations"
 
 
 def real_data(distilled: Distilled, data: Any = None) -> Panel:

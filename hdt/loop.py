@@ -39,7 +39,8 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     """Distil the scaled training part ``series`` as ``settings`` say.
 
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with
-    (iteration, iterations, terms). Equal settings and data give equal bytes on one machine. Raises
+    (iteration, iterations, terms). ``seconds`` counts everything, expert trainings included even when
+    they came from the cache. Equal settings and data give equal bytes on one machine. Raises
     :class:`hdt.errors.InputError` when the loss stops being finite.
     """
     begun = time.perf_counter()
@@ -52,16 +53,23 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     objective.prepare(series)
     started = start(settings.start, series, settings.sequences, settings.length, generator)
     params = {name: tensor.requires_grad_() for name, tensor in parameterization.encode(started).items()}
-    optimizer = torch.optim.Adam(params.values(), lr=settings.learning_rate)
+    groups = [(list(params.values()), settings.learning_rate)]
+    groups += [([tensor], rate) for tensor, rate in objective.learned()]
+    optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
     history: list[dict[str, float]] = []
     for iteration in range(1, settings.iterations + 1):
-        rate = settings.learning_rate * (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        decay = (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
+        for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] = rate * decay
         loss, terms = objective.loss(parameterization.decode(params), generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        with torch.no_grad():
+            revised = objective.revise(parameterization.decode(params), iteration, generator)
+            if revised is not None:
+                for name, tensor in parameterization.encode(revised).items():
+                    params[name].copy_(tensor)
         entry: dict[str, Any] = {"iteration": iteration, "loss": loss.item()}
         entry |= {name: term.item() for name, term in terms.items()}
         history.append(entry)
@@ -75,4 +83,6 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     learned = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
     decoded = parameterization.decode(learned)
     kept = None if objective.kept is None else objective.kept.cpu()
-    return Outcome(learned, decoded, started.cpu(), kept, history, time.perf_counter() - begun)
+    return Outcome(
+        learned, decoded, started.cpu(), kept, history, time.perf_counter() - begun + objective.saved_seconds
+    )

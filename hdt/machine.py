@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
+
+
+def cache_folder() -> Path:
+    """Where trained experts and evaluations of full data are kept: ``HDT_CACHE_DIR``, or the user cache."""
+    import pooch
+
+    return Path(os.environ.get("HDT_CACHE_DIR") or pooch.os_cache("hdt"))
 
 
 def versions() -> dict[str, str]:
@@ -47,7 +56,6 @@ def doctor() -> dict[str, Any]:
     import torch
 
     from hdt import datasets, registry
-    from hdt.evaluation import cache_folder
 
     here = [d.name for d in registry.REGISTRY.values() if not d.sources or datasets.locate(d, check=False)]
     return {

@@ -11,20 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt import spectrum
+from hdt import select, spectrum
 from hdt.errors import InputError
 
-STARTS = ("phase", "real")
+STARTS = ("phase", "real", "herding", "kcenter")
+
+SELECTIONS = {"herding": select.herding, "kcenter": select.k_center}
 
 
 def start(
     kind: str, series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
 ) -> Float[Tensor, "N M C"]:
-    """``phase`` or ``real``, see the functions of this file."""
+    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.select`)."""
     if kind == "phase":
         return random_phases(spectrum.mean_spectrum(series, length).power, sequences, length, generator)
     if kind == "real":
         return real_segments(series, sequences, length, generator)
+    if kind in SELECTIONS:
+        rows = select.candidates(series, length)
+        chosen = SELECTIONS[kind](select.features(series, rows, length), sequences)
+        return torch.stack([series[rows[i] : rows[i] + length] for i in chosen])
     raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
 
 

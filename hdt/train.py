@@ -17,6 +17,7 @@ from hdt.students import Student, Training
 from hdt.windows import windows
 
 CHECKS = 20  # a run looks at the validation part at most this often
+VALIDATION_WINDOWS = 1024  # evenly spaced ones of the validation part, enough to choose an epoch
 BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
 
 
@@ -47,10 +48,14 @@ def device_of(name: str) -> torch.device:
 
 
 @torch.no_grad()
-def errors(student: Student, series: Float[Tensor, "T C"]) -> Errors:
-    """Errors over all windows of ``series`` (stride 1, the last incomplete batch counted)."""
+def errors(student: Student, series: Float[Tensor, "T C"], most: int | None = None) -> Errors:
+    """Errors over all windows of ``series``, or over at most ``most`` evenly spaced ones.
+
+    Stride 1 when all; the last incomplete batch is counted.
+    """
     context, horizon = student.context, student.horizon
-    every = windows(series, context, horizon)
+    count = len(series) - context - horizon + 1
+    every = windows(series, context, horizon, stride=1 if most is None else max(1, -(-count // most)))
     batch = max(1, BATCH_ELEMENTS // (every.shape[1] * every.shape[2]))
     squared = absolute = 0.0
     student.eval()
@@ -72,7 +77,8 @@ def fit(
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
     The device is that of ``series``. The learning rate halves ``training.epochs`` times over the run;
-    validation is measured at most ``CHECKS`` times, every so many epochs and after the last.
+    validation (evenly spaced windows of it) is measured at most ``CHECKS`` times, every so many epochs
+    and after the last; the run ends early once ``training.patience`` halvings went by without a better one.
     """
     training = training or student.training_settings
     generator = torch.Generator().manual_seed(seed)
@@ -83,7 +89,8 @@ def fit(
     steps_per_epoch = math.ceil(count / training.batch)
     epochs = max(training.epochs, math.ceil(training.min_steps / steps_per_epoch))
     total, check_every = epochs * steps_per_epoch, math.ceil(epochs / CHECKS)
-    optimizer = torch.optim.Adam(student.parameters(), lr=training.lr)
+    patience = training.patience * total / training.epochs
+    optimizer = torch.optim.AdamW(student.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     best, best_step, best_state, step = math.inf, 0, None, 0
     start = time.perf_counter()
     for epoch in range(1, epochs + 1):
@@ -92,18 +99,32 @@ def fit(
         for chosen in order.split(training.batch):
             for group in optimizer.param_groups:
                 group["lr"] = training.lr * 0.5 ** math.floor(training.epochs * step / total)
-            batch = every[chosen // per_sequence, chosen % per_sequence]
+            batch = _batch(every, chosen, generator if training.shuffle_channels else None)
             loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             step += 1
         if epoch % check_every == 0 or epoch == epochs:
-            mse = errors(student, validation).mse
+            mse = errors(student, validation, VALIDATION_WINDOWS).mse
             if mse < best:
                 best, best_step = mse, step
                 best_state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+            elif step - best_step >= patience:
+                break
     if best_state is None:
         raise InputError("training diverged: the validation error was never finite; lower the learning rate")
     student.load_state_dict(best_state)
-    return Fit(best, best_step, total, time.perf_counter() - start)
+    return Fit(best, best_step, step, time.perf_counter() - start)
+
+
+def _batch(
+    every: Float[Tensor, "N n window C"], chosen: Tensor, mix: torch.Generator | None
+) -> Float[Tensor, "B window C"]:
+    """The chosen windows; with ``mix``, channels in random order and each from another of these windows."""
+    count, channels = every.shape[1], every.shape[3]
+    if mix is None:
+        return every[chosen // count, chosen % count]
+    rows = torch.stack([chosen[torch.randperm(len(chosen), generator=mix)] for _ in range(channels)], dim=1)
+    columns = torch.randperm(channels, generator=mix).to(rows.device)
+    return every[rows // count, rows % count, :, columns].transpose(1, 2)

@@ -60,16 +60,26 @@ def test_the_training_part_does_matter() -> None:
     assert not np.array_equal(hdt.distill(make_frame(), **SMALL).values, hdt.distill(other, **SMALL).values)
 
 
+EXPERTS = {"iterations": 30, "learning_rate": 0.05, "experts": 1, "expert_epochs": 2, "max_start": 1, "inner_batch": 8}
+QUICK = {
+    "harmonic": {"iterations": 30, "segments": 32, "k": 6},
+    "gradient": {"iterations": 30, "segments": 32},
+    "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
+    "mtt": EXPERTS,
+    "condtsf": EXPERTS,
+    "none": {"iterations": 0},
+}
+
+
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
 def test_any_pair_runs_at_equal_floats_and_learns(parameterization: str, objective: str, start: str) -> None:
-    small = {key: value for key, value in SMALL.items() if key != "k" or objective == "harmonic"}
-    small |= {"iterations": 30, "segments": 32}
+    small = {key: value for key, value in SMALL.items() if key != "k"} | QUICK[objective]
     distilled = hdt.distill(make_frame(), parameterization=parameterization, objective=objective, start=start, **small)
     losses = [entry["loss"] for entry in distilled.history]
     assert np.isfinite(distilled.values).all()
-    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert objective == "none" or np.mean(losses[-5:]) < np.mean(losses[:5])
     assert distilled.info.floats == 48 * 2
     assert (distilled.info.distance.start is None) == (start == "phase")
 

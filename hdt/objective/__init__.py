@@ -5,10 +5,31 @@ To add one: a file here with a subclass of :class:`Objective`, and its name in `
 
 from __future__ import annotations
 
-from hdt.objective.base import Objective, Options, Problem
+from hdt.objective.base import Objective, Options, Problem, Unmatched
+from hdt.objective.condtsf import CondTSF
+from hdt.objective.dc import GradientCosine
 from hdt.objective.gradient import GradientMatching
 from hdt.objective.harmonic import HarmonicMatching
+from hdt.objective.trajectory import TrajectoryMatching
 
-OBJECTIVES: dict[str, type[Objective]] = {"gradient": GradientMatching, "harmonic": HarmonicMatching}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "harmonic": HarmonicMatching,
+    "gradient": GradientMatching,
+    "dc": GradientCosine,
+    "mtt": TrajectoryMatching,
+    "condtsf": CondTSF,
+    "none": Unmatched,
+}
 
-__all__ = ["OBJECTIVES", "GradientMatching", "HarmonicMatching", "Objective", "Options", "Problem"]
+__all__ = [
+    "OBJECTIVES",
+    "CondTSF",
+    "GradientCosine",
+    "GradientMatching",
+    "HarmonicMatching",
+    "Objective",
+    "Options",
+    "Problem",
+    "TrajectoryMatching",
+    "Unmatched",
+]

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from hdt.errors import InputError
+
 Terms = dict[str, Tensor]
 
 
@@ -33,7 +35,8 @@ class Options(BaseModel):
 class Objective(ABC):
     """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
 
-    ``kept`` marks the harmonics it is restricted to, if any.
+    ``kept`` marks the harmonics it is restricted to, if any; ``saved_seconds`` is work that was
+    done before and read from a cache, to be counted all the same.
     """
 
     Options: ClassVar[type[Options]]
@@ -41,6 +44,8 @@ class Objective(ABC):
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem
+
+    saved_seconds: float = 0.0
 
     @abstractmethod
     def prepare(self, series: Float[Tensor, "T C"]) -> None:
@@ -52,3 +57,25 @@ class Objective(ABC):
 
         All randomness comes from ``generator`` (on the CPU, so that every device draws alike).
         """
+
+    def learned(self) -> list[tuple[Tensor, float]]:
+        """Tensors of the objective itself that are learned alongside, each with its learning rate."""
+        return []
+
+    def revise(
+        self, synthetic: Float[Tensor, "N M C"], iteration: int, generator: torch.Generator
+    ) -> Float[Tensor, "N M C"] | None:
+        """What to put in place of the series after an iteration, or None to leave it."""
+        return None
+
+
+class Unmatched(Objective):
+    """No objective: the series stays at its start, a real subset for instance."""
+
+    Options = Options
+
+    def prepare(self, series: Float[Tensor, "T C"]) -> None:
+        pass
+
+    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
+        raise InputError("objective none has nothing to optimise; use --iterations 0, or choose another --objective")

@@ -22,15 +22,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn import functional
 
 from hdt import spectrum
 from hdt.objective.base import Objective, Options, Terms
-from hdt.students import build
+from hdt.start import real_segments
+from hdt.students import backbone, build, flatten, forecast_gradient
 from hdt.windows import windows
-
-Weights = tuple[Tensor, ...]
 
 
 class GradientOptions(Options):
@@ -51,53 +48,35 @@ class GradientMatching(Objective):
 
     def prepare(self, series: Float[Tensor, "T C"]) -> None:
         self.series = series
-        self.student = build(
-            self.problem.backbone, self.problem.context, self.problem.horizon, series.shape[1], seed=0
-        ).to(series.device)
-        self.names = [name for name, _ in self.student.named_parameters()]
+        self.student = backbone(self.problem.backbone, self.problem.context, self.problem.horizon, series)
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
         options, problem = self.options, self.problem
-        real = self._segments(generator)
+        real = real_segments(self.series, options.segments, problem.length, generator)
         if self.kept is not None:
             real, synthetic = (spectrum.keep_harmonics(x, self.kept) for x in (real, synthetic))
-        theta = self._initial(generator)
-        real_windows = windows(real, problem.context, problem.horizon)  # [segments, n, L+H, C]
-        synthetic_windows = windows(synthetic, problem.context, problem.horizon, options.window_stride)
-        synthetic_windows = synthetic_windows.flatten(0, 1)
-        draw = lambda: _sample(real_windows, options.batch, generator)  # noqa: E731
+        seed = int(torch.randint(2**31, (), generator=generator))
+        fresh = build(problem.backbone, problem.context, problem.horizon, real.shape[2], seed)
+        theta = flatten(fresh).to(real).requires_grad_()
+        pool = windows(real, problem.context, problem.horizon)  # [segments, n, L+H, C]
+        own = windows(synthetic, problem.context, problem.horizon, options.window_stride).flatten(0, 1)
+        draw = lambda: _sample(pool, options.batch, generator)  # noqa: E731
         target = self._descend(theta, draw, options.steps_real, differentiable=False)
-        arrived = self._descend(theta, lambda: synthetic_windows, options.steps_synthetic, differentiable=True)
-        loss = _distance(arrived, target) / _distance(theta, target)
+        arrived = self._descend(theta, lambda: own, options.steps_synthetic, differentiable=True)
+        loss = (arrived - target).square().sum() / (theta - target).detach().square().sum()
         return loss, {"gradient": loss.detach()}
 
-    def _segments(self, generator: torch.Generator) -> Float[Tensor, "segments M C"]:
-        length = self.problem.length
-        starts = torch.randint(0, len(self.series) - length + 1, (self.options.segments,), generator=generator)
-        return torch.stack([self.series[start : start + length] for start in starts.tolist()])
-
-    def _initial(self, generator: torch.Generator) -> Weights:
-        seed = int(torch.randint(2**31, (), generator=generator))
-        fresh = build(self.problem.backbone, self.problem.context, self.problem.horizon, self.series.shape[1], seed)
-        return tuple(p.detach().to(self.series).requires_grad_() for p in fresh.parameters())
-
-    def _descend(self, theta: Weights, batches: Callable[[], Tensor], steps: int, differentiable: bool) -> Weights:
+    def _descend(
+        self, theta: Float[Tensor, " P"], batches: Callable[[], Tensor], steps: int, differentiable: bool
+    ) -> Float[Tensor, " P"]:
         for _ in range(steps):
-            batch = batches()
-            context, horizon = batch[:, : self.problem.context], batch[:, self.problem.context :]
-            forecast = functional_call(self.student, dict(zip(self.names, theta, strict=True)), (context,))
-            mse = functional.mse_loss(forecast, horizon)
-            gradients = torch.autograd.grad(mse, theta, create_graph=differentiable)
-            theta = tuple(w - self.options.inner_lr * g for w, g in zip(theta, gradients, strict=True))
+            gradient = forecast_gradient(self.student, theta, batches(), differentiable)
+            theta = theta - self.options.inner_lr * gradient
             if not differentiable:
-                theta = tuple(w.detach().requires_grad_() for w in theta)
-        return theta
+                theta = theta.detach().requires_grad_()
+        return theta if differentiable else theta.detach()
 
 
 def _sample(pool: Float[Tensor, "segments n window C"], count: int, generator: torch.Generator) -> Tensor:
     chosen = torch.randint(pool.shape[0] * pool.shape[1], (count,), generator=generator).to(pool.device)
     return pool[chosen // pool.shape[1], chosen % pool.shape[1]]
-
-
-def _distance(first: Weights, second: Weights) -> Tensor:
-    return torch.stack([(a - b.detach()).square().sum() for a, b in zip(first, second, strict=True)]).sum()

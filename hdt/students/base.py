@@ -11,16 +11,21 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Training:
-    """Adam with a learning rate that is halved every epoch, as the students' authors train them.
+    """AdamW with a learning rate that is halved every epoch and early stopping, as the students' authors train.
 
     Tiny training sets need many more passes: the schedule is stretched so that the run has at least
-    ``min_steps`` optimiser steps, with the same number of halvings (``epochs``).
+    ``min_steps`` optimiser steps, with the same number of halvings (``epochs``); the run stops when the
+    validation error has not improved for ``patience`` halvings. ``shuffle_channels`` takes each channel of
+    a training window from another window of the batch, and permutes channels.
     """
 
     lr: float
+    weight_decay: float = 0.0
     batch: int = 32
     epochs: int = 10
+    patience: int = 3
     min_steps: int = 700
+    shuffle_channels: bool = False
 
 
 class Student(nn.Module):
