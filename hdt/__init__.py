@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hdt.api import distill, evaluate
+    from hdt.benchmark import compare
     from hdt.datasets import load
     from hdt.distilled import Distilled
     from hdt.errors import InputError
 
-__all__ = ["Distilled", "InputError", "distill", "evaluate", "load"]
+__all__ = ["Distilled", "InputError", "compare", "distill", "evaluate", "load"]
 
 _HOME = {
     "Distilled": "hdt.distilled",
     "InputError": "hdt.errors",
+    "compare": "hdt.benchmark",
     "distill": "hdt.api",
     "evaluate": "hdt.api",
     "load": "hdt.datasets",

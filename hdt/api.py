@@ -87,6 +87,7 @@ def evaluate(
     students: Sequence[str] = ("dlinear",),
     seeds: int = 3,
     device: str = "auto",
+    augment: bool = False,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Train fresh students on the distilled series, on random real segments and on all data; test each once.
@@ -97,7 +98,9 @@ def evaluate(
     from hdt import evaluation
 
     panel = evaluation.real_data(distilled, data)
-    return evaluation.evaluate(distilled, panel, students=students, seeds=seeds, device=device, watch=watch)
+    return evaluation.evaluate(
+        distilled, panel, students=students, seeds=seeds, device=device, augment=augment, watch=watch
+    )
 
 
 def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:

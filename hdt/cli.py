@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import Argument, Option
 
-from hdt import cli_data
+from hdt import cli_bench, cli_data
 from hdt.errors import InputError
 from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_bench.recipes, name="recipes")
 
 Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
 Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
@@ -60,10 +61,13 @@ def distill(
     acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
     context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
-    parameterization: Annotated[str | None, Option(help="What is learned: harmonic or raw.")] = None,
-    objective: Annotated[str | None, Option(help="What is matched: harmonic or gradient.")] = None,
+    parameterization: Annotated[str | None, Option(help="What is learned; see the README.")] = None,
+    objective: Annotated[str | None, Option(help="What is matched; see the README.")] = None,
     backbone: Annotated[str | None, Option(help="Student whose gradients are matched.")] = None,
-    start: Annotated[str | None, Option(help="phase: real spectrum, random phases; real: a real segment.")] = None,
+    start: Annotated[
+        str | None,
+        Option(help="phase: real spectrum, random phases; real: a real segment; herding, kcenter: chosen ones."),
+    ] = None,
     iterations: Annotated[int | None, Option(help="Optimiser steps.")] = None,
     learning_rate: Annotated[float | None, Option(help="Adam's, cosine to zero.")] = None,
     option: Annotated[list[str] | None, Option(help="Any hyperparameter of the objective, name=value.")] = None,
@@ -91,7 +95,7 @@ def distill(
     flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
     if split is not None:
         flags["split"] = _split(split)
-    given = {**from_recipe, **_options(option), **flags}
+    given = {**from_recipe, **config.parse_options(option), **flags}
     panel, settings = api.prepare(data, progress=DownloadBar(), **given)
     plan = api.plan(panel, settings)
     if dry_run:
@@ -125,6 +129,7 @@ def evaluate(
     student: Annotated[list[str] | None, Option(help="Student to train; repeat for several.")] = None,
     seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    augment: cli_bench.Augment = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,7 +141,7 @@ def evaluate(
     with progress_bar() as bar:
         task = bar.add_task("training", total=None)
         table = api.evaluate(
-            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device,
+            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device, augment=augment,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
@@ -156,6 +161,9 @@ def evaluate(
     info = distilled.info
     title = f"{info.data.name}, {info.settings.context}→{info.settings.horizon}, test errors in scaled units"
     print_table(title, headings, cells)
+
+
+app.command()(cli_bench.compare)
 
 
 @app.command()
@@ -180,7 +188,8 @@ def cite(method: Annotated[str | None, Argument(help="Method; all of them by def
     """BibTeX of the methods."""
     from hdt import methods
 
-    print("\n\n".join(methods.find(name).citation for name in ([method] if method else methods.METHODS)))
+    chosen = [methods.find(name).citation for name in ([method] if method else methods.METHODS)]
+    print("\n\n".join(citation or "% nothing to cite" for citation in chosen))
 
 
 @app.command()
@@ -235,15 +244,3 @@ def _split(text: str | None) -> list[float] | None:
         ]
     except ValueError:
         raise InputError(f"--split {text}: expected three numbers such as 0.7,0.1,0.2") from None
-
-
-def _options(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
-
-    result = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--option {pair}: expected name=value")
-        result[name] = yaml.safe_load(value)
-    return result

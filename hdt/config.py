@@ -118,6 +118,16 @@ def validated(model: type[Model], values: dict[str, Any]) -> Model:
         raise InputError(f"{name}={first['input']!r}: {first['msg']}") from None
 
 
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """``name=value`` texts as settings; values are read as YAML."""
+    result = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        require(bool(equals), f"--option {pair}: expected name=value")
+        result[name] = yaml.safe_load(value)
+    return result
+
+
 def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
     """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
     require(path.is_file(), f"{path}: no such recipe")
@@ -132,6 +142,20 @@ def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
     load, options = content.pop("load", {}), content.pop("options", {})
     require(isinstance(load, dict) and isinstance(options, dict), f"{path}: 'load' and 'options' hold 'name: value'")
     return content.pop("data", None), {**content, **load, **options}
+
+
+def recipe_files() -> list[Path]:
+    """The recipes that come with hdt: in the package when installed, beside it in a checkout."""
+    here = Path(__file__).parent
+    folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
+    return sorted(folder.glob("*.yaml"))
+
+
+def recipe_file(name: str) -> Path:
+    """The recipe of that name, or a one-line error that lists them."""
+    known = {path.stem: path for path in recipe_files()}
+    require(name in known, f"unknown recipe {name!r}; known: {', '.join(known)}")
+    return known[name]
 
 
 def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:

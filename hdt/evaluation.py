@@ -11,25 +11,90 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.machine import cache_folder
-from hdt.series import Panel
+from hdt.series import Panel, Part
 from hdt.start import real_segments
-from hdt.students import STUDENTS, build
+from hdt.students import STUDENTS, Training, build
 from hdt.train import device_of, errors, fit
 
 PROTOCOL = 2  # raise it when anything here changes a number; cached rows of other protocols are ignored
 Watcher = Callable[[str, int, int], None]
 Score = dict[str, float]
+SCORE = TypeAdapter(Score)
+
+
+class Evaluator:
+    """The protocol for one panel and window: trains students on any series, scores them on the real parts.
+
+    ``augment`` trains students that mix channels on windows whose channels come from different windows, in
+    random order (:class:`hdt.students.Training`, ``shuffle_channels``); others train as ever. It holds
+    for synthetic and for full data alike.
+    """
+
+    def __init__(self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False):
+        self.panel, self.context, self.horizon, self.augment = panel, context, horizon, augment
+        self.device = device_of(device)
+        parts: tuple[Part, ...] = ("train", "val", "test")
+        self.train, self.val, self.test = (self._part(part) for part in parts)
+
+    def _part(self, part: Part) -> torch.Tensor:
+        values = self.panel.part(part, context=0 if part == "train" else self.context)
+        size = self.context + self.horizon
+        require(
+            len(values) >= size,
+            f"{self.panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
+            f"horizon = {size}; choose another --split",
+        )
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    def training(self, student: str) -> Training:
+        """How that student is trained here."""
+        usual = STUDENTS[student].training_settings
+        return replace(usual, shuffle_channels=self.augment and STUDENTS[student].mixes_channels)
+
+    def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
+        """Train on ``series``, choose the epoch on validation, read the test part once."""
+        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
+        network = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
+        run = fit(network, series, self.val, seed, self.training(student))
+        test = errors(network, self.test)
+        return {**test._asdict(), "validation_mse": run.validation_mse, "train_seconds": run.seconds}
+
+    def score_full(self, student: str, seed: int) -> Score:
+        """The same for all training data: equal for every method, so computed once and kept in the user cache."""
+        return kept(
+            cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
+            lambda: self.score(student, self.train[None], seed),
+        )
+
+    def key(self, student: str, seed: int) -> str:
+        """Identifies everything but the training series that decides a score."""
+        panel = self.panel
+        data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
+        what = [PROTOCOL, data, panel.borders, panel.missing, student, asdict(self.training(student))]
+        what += [self.context, self.horizon, seed, torch.__version__]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def check(students: Sequence[str], seeds: int) -> None:
+    """Refuse unknown students and less than one seed."""
+    require(seeds >= 1, f"seeds={seeds}: at least one is needed")
+    require(len(students) > 0, f"no student given; known: {', '.join(STUDENTS)}")
+    for student in students:
+        require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
 
 
 def evaluate(
@@ -39,29 +104,25 @@ def evaluate(
     students: Sequence[str] = ("dlinear",),
     seeds: int = 3,
     device: str = "auto",
+    augment: bool = False,
     watch: Watcher | None = None,
 ) -> pd.DataFrame:
     """Test errors of students trained on the distilled series, on random real segments and on all data.
 
     One row per student and training set (column ``trained_on``: distilled, random, full) with ``mse``,
     ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``train_seconds`` and ``ratio_to_full``; errors in
-    scaled units. Rows of full data are cached by data and settings. ``watch`` is called before each
-    training with (label, done, total).
+    scaled units. Rows of full data are cached by data and settings. ``augment``: see :class:`Evaluator`.
+    ``watch`` is called before each training with (label, done, total).
     """
     info = distilled.info
-    require(seeds >= 1, f"seeds={seeds}: at least one is needed")
-    require(len(students) > 0, f"no student given; known: {', '.join(STUDENTS)}")
-    for student in students:
-        require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
+    check(students, seeds)
     require(
         panel.train_sha256() == info.data.train_sha256,
         f"{panel.name}: its training part differs from the one this run was made from ({info.data.name}); "
         "give the same data, split and missing-value policy",
     )
-    settings = info.settings
-    target = device_of(device)
-    parts = {part: _part(panel, part, settings.context, settings.horizon, target) for part in ("train", "val", "test")}
-    synthetic = torch.tensor(distilled.values, dtype=torch.float32, device=target)
+    evaluator = Evaluator(panel, info.settings.context, info.settings.horizon, device=device, augment=augment)
+    sequences, length, _ = distilled.values.shape
     rows, done, total = [], 0, 3 * len(students) * seeds
     for student in students:
         table: dict[str, list[Score]] = {"distilled": [], "random": [], "full": []}
@@ -70,20 +131,15 @@ def evaluate(
                 if watch is not None:
                     watch(f"{student} on {trained_on}, seed {seed}", done, total)
                 if trained_on == "distilled":
-                    training = synthetic
+                    scores.append(evaluator.score(student, distilled.values, seed))
                 elif trained_on == "random":
                     draw = torch.Generator().manual_seed(seed)
-                    training = real_segments(parts["train"], len(synthetic), synthetic.shape[1], draw)
+                    segments = real_segments(evaluator.train, sequences, length, draw)
+                    scores.append(evaluator.score(student, segments, seed))
                 else:
-                    training = parts["train"][None]
-                compute = partial(_score, student, training, parts, settings, seed)
-                if trained_on == "full":
-                    key = _key(panel, student, settings.context, settings.horizon, seed)
-                    scores.append(_cached(key, compute))
-                else:
-                    scores.append(compute())
+                    scores.append(evaluator.score_full(student, seed))
                 done += 1
-        rows += [_row(student, trained_on, scores) for trained_on, scores in table.items()]
+        rows += [{"student": student, "trained_on": name, **summary(scores)} for name, scores in table.items()]
         full = rows[-1]["mse"]
         for row in rows[-3:]:
             row["ratio_to_full"] = row["mse"] / full
@@ -92,29 +148,11 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
-def _part(panel: Panel, part: Any, context: int, horizon: int, device: torch.device) -> torch.Tensor:
-    values = panel.part(part, context=0 if part == "train" else context)
-    require(
-        len(values) >= context + horizon,
-        f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + horizon = "
-        f"{context + horizon}; choose another --split",
-    )
-    return torch.tensor(values, dtype=torch.float32, device=device)
-
-
-def _score(name: str, training: torch.Tensor, parts: dict[str, torch.Tensor], settings: Any, seed: int) -> Score:
-    student = build(name, settings.context, settings.horizon, training.shape[-1], seed).to(training.device)
-    run = fit(student, training, parts["val"], seed)
-    test = errors(student, parts["test"])
-    return {**test._asdict(), "validation_mse": run.validation_mse, "steps": run.steps, "train_seconds": run.seconds}
-
-
-def _row(student: str, trained_on: str, scores: list[Score]) -> dict[str, Any]:
+def summary(scores: Sequence[Score]) -> dict[str, Any]:
+    """Mean and standard deviation of a row's trainings; the median of their seconds."""
     table = pd.DataFrame(scores)
     spread = table.std(ddof=1) if len(table) > 1 else table.iloc[0] * 0
     return {
-        "student": student,
-        "trained_on": trained_on,
         "mse": table["mse"].mean(),
         "mse_std": spread["mse"],
         "mae": table["mae"].mean(),
@@ -125,18 +163,10 @@ def _row(student: str, trained_on: str, scores: list[Score]) -> dict[str, Any]:
     }
 
 
-def _key(panel: Panel, student: str, context: int, horizon: int, seed: int) -> str:
-    data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
-    what = [PROTOCOL, data, panel.borders, panel.missing, student, asdict(STUDENTS[student].training_settings)]
-    what += [context, horizon, seed, torch.__version__]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-
-
-def _cached(key: str, compute: Callable[[], Score]) -> Score:
-    """Scores of full data are the same for every method: computed once, kept in the user cache."""
-    file = cache_folder() / "evaluations" / f"full-{key}.json"
+def kept(file: Path, compute: Callable[[], Score]) -> Score:
+    """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
     try:
-        return json.loads(file.read_text())
+        return SCORE.validate_json(file.read_bytes())
     except (OSError, ValueError):
         score = compute()
     try:
@@ -145,7 +175,7 @@ def _cached(key: str, compute: Callable[[], Score]) -> Score:
         part.write_text(json.dumps(score))
         part.replace(file)
     except OSError:
-        pass  # a cache that cannot be written only costs time
+        pass
     return score
 
 

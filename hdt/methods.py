@@ -22,6 +22,10 @@ class Method:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+def _subset(title: str, start: str, citation: str) -> Method:
+    return Method(title, "raw", "none", start, iterations=0, learning_rate=0.01, citation=citation)
+
+
 METHODS: dict[str, Method] = {
     "hdt": Method(
         title="Harmonic dataset distillation for time series forecasting",
@@ -38,6 +42,73 @@ METHODS: dict[str, Method] = {
   note    = {AAAI 2026}
 }""",
     ),
+    "condtsf": Method(
+        title="Trajectory matching with a value term for forecasting",
+        parameterization="raw",
+        objective="condtsf",
+        start="real",
+        iterations=300,
+        learning_rate=0.03,
+        citation="""@inproceedings{ding2024condtsf,
+  author    = {Ding, Jianrong and Liu, Zhanyu and Zheng, Guanjie and Jin, Haiming and Kong, Linghe},
+  title     = {CondTSF: One-line Plugin of Dataset Condensation for Time Series Forecasting},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2024},
+  note      = {arXiv:2406.02131}
+}""",
+    ),
+    "mtt": Method(
+        title="Matching training trajectories",
+        parameterization="raw",
+        objective="mtt",
+        start="real",
+        iterations=300,
+        learning_rate=0.03,
+        citation="""@inproceedings{cazenavette2022mtt,
+  author    = {Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan},
+  title     = {Dataset Distillation by Matching Training Trajectories},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2022},
+  note      = {arXiv:2203.11932}
+}""",
+    ),
+    "dc": Method(
+        title="Gradient matching along training",
+        parameterization="raw",
+        objective="dc",
+        start="real",
+        iterations=400,
+        learning_rate=0.01,
+        citation="""@inproceedings{zhao2021dc,
+  author    = {Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan},
+  title     = {Dataset Condensation with Gradient Matching},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  note      = {arXiv:2006.05929}
+}""",
+    ),
+    "kcenter": _subset(
+        "The real segment with the smallest largest distance to all others",
+        "kcenter",
+        """@inproceedings{sener2018coreset,
+  author    = {Sener, Ozan and Savarese, Silvio},
+  title     = {Active Learning for Convolutional Neural Networks: A Core-Set Approach},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  note      = {arXiv:1708.00489}
+}""",
+    ),
+    "herding": _subset(
+        "The real segment nearest to the mean of all",
+        "herding",
+        """@inproceedings{welling2009herding,
+  author    = {Welling, Max},
+  title     = {Herding Dynamical Weights to Learn},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2009}
+}""",
+    ),
+    "random": _subset("A random real segment", "real", ""),
 }
 
 

@@ -42,8 +42,8 @@ def herding(points: Float[Tensor, "n D"], count: int) -> list[int]:
 
 
 def k_center(points: Float[Tensor, "n D"], count: int) -> list[int]:
-    """Indices chosen farthest-first, beginning at the point nearest to the mean of all."""
-    chosen = [int((points - points.mean(dim=0)).square().sum(dim=1).argmin())]
+    """Indices chosen farthest-first, beginning at the best single centre: the point whose farthest other is nearest."""
+    chosen = [int(torch.cdist(points, points).amax(dim=1).argmin())]
     nearest = (points - points[chosen[0]]).square().sum(dim=1)
     while len(chosen) < count:
         chosen.append(int(nearest.argmax()))

@@ -23,15 +23,19 @@ class Training:
     weight_decay: float = 0.0
     batch: int = 32
     epochs: int = 10
-    patience: int = 3
+    patience: int = 5
     min_steps: int = 700
     shuffle_channels: bool = False
 
 
 class Student(nn.Module):
-    """Forecasts a horizon from a context: [B, L, C] → [B, H, C]."""
+    """Forecasts a horizon from a context: [B, L, C] → [B, H, C].
+
+    ``mixes_channels``: whether one channel's forecast depends on the others.
+    """
 
     training_settings: ClassVar[Training]
+    mixes_channels: ClassVar[bool] = False
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__()

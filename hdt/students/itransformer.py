@@ -53,6 +53,7 @@ class ITransformer(Student):
     """Attention between channels, each embedded as one token."""
 
     training_settings = Training(lr=1e-4)
+    mixes_channels = True
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__(context, horizon, channels)

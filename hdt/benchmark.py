@@ -1,0 +1,201 @@
+"""The comparison that decides which method to trust: methods × students × seeds on one data set.
+
+Each seed distils anew and trains each student once on the result, under the protocol of
+:mod:`hdt.evaluation`. Finished distillations and scores are kept in the comparison's folder under names
+that say what they depend on, so that a run that was stopped goes on, and asking for more computes only that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hdt import api, config, datasets, methods, published
+from hdt.distilled import Distilled
+from hdt.errors import InputError, require
+from hdt.evaluation import Evaluator, Score, check, kept, summary
+from hdt.objective import OBJECTIVES
+from hdt.series import Panel
+from hdt.students import STUDENTS
+
+ALWAYS = ("random", "full")
+COLUMNS = (
+    "method", "student", "mse", "mse_std", "mae", "mae_std", "validation_mse", "seeds", "ratio_to_full", "published",
+    "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
+)  # fmt: skip
+FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
+SETTING = ("length", "context", "horizon")
+Watcher = Callable[[str, int, int], None]
+
+
+class Cell(NamedTuple):
+    """One training: which method at which settings (None for full data), student and seed."""
+
+    method: str
+    varied: Any
+    settings: config.Settings | None
+    student: str
+    seed: int
+
+
+def compare(
+    data: str | Path | pd.DataFrame | Panel,
+    *,
+    methods: Sequence[str] | None = None,
+    students: Sequence[str] | None = None,
+    seeds: int = 3,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    augment: bool = False,
+    device: str = "auto",
+    out: str | Path | None = None,
+    watch: Watcher | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Distil with every method and train every student on the results, beside full data.
+
+    ``methods`` and ``students`` default to all; ``random`` and ``full`` are always there. ``vary`` repeats
+    the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings`` are
+    those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
+    ``out`` and is taken up from there; without ``out`` only rows of full data are kept.
+
+    Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units),
+    ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
+    distil and to train (medians), how much faster than training on full data, and the root mean square
+    distances from the starting and from the nearest real segment. Raises :class:`hdt.errors.InputError`.
+    """
+    chosen = list(STUDENTS) if students is None else list(students)
+    check(chosen, seeds)
+    names = _names(methods)
+    name, values = _varied(vary)
+    loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
+    panel = data if isinstance(data, Panel) else datasets.load(data, **loading)
+    plans = {
+        (m, v): api.prepare(panel, method=m, **_applicable(m, {**settings, **({name: v} if name else {})}))[1]
+        for m in names
+        for v in values
+    }
+    first = next(iter(plans.values()))
+    evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment)
+    cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
+    cells += [
+        Cell(m, v, plan.model_copy(update={"seed": seed, "device": device}), student, seed)
+        for (m, v), plan in plans.items()
+        for seed in range(seeds)
+        for student in chosen
+    ]
+    work = Work(panel, evaluator, None if out is None else Path(out))
+    scores: dict[tuple[str, Any, str], list[Score]] = {}
+    for done, cell in enumerate(cells):
+        if watch is not None:
+            watch(f"{cell.method}, {cell.student}, seed {cell.seed}", done, len(cells))
+        scores.setdefault((cell.method, cell.varied, cell.student), []).append(work.score(cell))
+    if watch is not None:
+        watch("done", len(cells), len(cells))
+    return _table(scores, name, panel, first)
+
+
+class Work:
+    """Computes cells, or finds them in the folder."""
+
+    def __init__(self, panel: Panel, evaluator: Evaluator, folder: Path | None) -> None:
+        self.panel, self.evaluator, self.folder = panel, evaluator, folder
+        self.last: tuple[str, Distilled] | None = None
+        if folder is not None:
+            try:
+                (folder / "cells").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
+
+    def score(self, cell: Cell) -> Score:
+        """The score of a cell, with the facts of its distillation."""
+        if cell.settings is None:
+            return self.evaluator.score_full(cell.student, cell.seed)
+        run = _hash([cell.settings.model_dump(), self.panel.train_sha256()])
+
+        def compute() -> Score:
+            distilled = self.distilled(cell, run)
+            info = distilled.info
+            return {
+                **self.evaluator.score(cell.student, distilled.values, cell.seed),
+                "floats": info.floats,
+                "distill_seconds": info.seconds,
+                "distance_nearest": info.distance.nearest,
+                **({} if info.distance.start is None else {"distance_start": info.distance.start}),
+            }
+
+        if self.folder is None:
+            return compute()
+        key = _hash([run, self.evaluator.key(cell.student, cell.seed)])
+        return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+
+    def distilled(self, cell: Cell, run: str) -> Distilled:
+        """The distillation of a cell, shared by its students."""
+        if self.last is not None and self.last[0] == run:
+            return self.last[1]
+        assert cell.settings is not None
+        folder = None if self.folder is None else self.folder / "runs" / f"{cell.method}-{cell.seed}-{run}"
+        if folder is not None and folder.is_dir():
+            distilled = Distilled.load(folder)
+        else:
+            distilled = api.distill_panel(self.panel, cell.settings)
+            if folder is not None:
+                distilled.save(folder)
+        self.last = run, distilled
+        return distilled
+
+
+def _hash(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _names(asked: Sequence[str] | None) -> list[str]:
+    names = list(methods.METHODS) if asked is None else list(dict.fromkeys(asked))
+    for name in names:
+        if name != "full":
+            methods.find(name)
+    return [name for name in [*names, *(a for a in ALWAYS if a not in names)] if name != "full"]
+
+
+def _varied(vary: Mapping[str, Sequence[Any]] | None) -> tuple[str | None, list[Any]]:
+    if not vary:
+        return None, [None]
+    require(len(vary) == 1, f"vary={', '.join(vary)}: one setting at a time")
+    ((name, values),) = vary.items()
+    require(len(values) > 0, f"vary {name}: no values given")
+    require(name not in ("context", "horizon", "seed", "method"), f"vary {name}: that would change the question")
+    return name, list(values)
+
+
+def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that concern a method: hyperparameters of other objectives are left out."""
+    known = methods.find(method)
+    own = set(OBJECTIVES[known.objective].Options.model_fields)
+    others = {field for objective in OBJECTIVES.values() for field in objective.Options.model_fields} - own
+    if known.objective == "none":
+        others.add("iterations")
+    return {name: value for name, value in given.items() if name not in others}
+
+
+def _table(
+    scores: dict[tuple[str, Any, str], list[Score]], vary: str | None, panel: Panel, settings: config.Settings
+) -> pd.DataFrame:
+    full = {student: summary(found) for (method, _, student), found in scores.items() if method == "full"}
+    rows = []
+    for (method, value, student), found in scores.items():
+        row: dict[Any, Any] = {"method": method, "student": student, **summary(found)}
+        facts = pd.DataFrame(found).reindex(columns=list(FACTS)).median()
+        row |= {"floats": panel.borders[0] * panel.channels} if method == "full" else facts.to_dict()
+        row["ratio_to_full"] = row["mse"] / full[student]["mse"]
+        row["train_speedup"] = full[student]["train_seconds"] / row["train_seconds"]
+        where = {"length": settings.length, "context": settings.context, "horizon": settings.horizon}
+        if vary is not None and value is not None:
+            row[vary] = where[vary] = value
+        row["published"] = published.mse(panel.name, method, student, **{k: where[k] for k in SETTING})
+        rows.append(row)
+    columns = [vary, *COLUMNS] if vary else list(COLUMNS)
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"published": float, "floats": int})

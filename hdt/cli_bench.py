@@ -1,0 +1,126 @@
+"""``hdt compare`` and ``hdt recipes``: the tables that decide which method to trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from hdt.errors import InputError
+from hdt.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
+
+Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
+recipes = typer.Typer(help="List, show and run the recipes of published results.", no_args_is_help=True)
+
+
+def compare(
+    data: Annotated[str, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")],
+    method: Annotated[list[str] | None, Option(help="Method; repeat for several. All by default.")] = None,
+    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
+    context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
+    horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
+    k: Annotated[int | None, Option("--k", help="Harmonics kept per channel, for methods that choose them.")] = None,
+    seeds: Annotated[int, Option(help="Distillations per method, one training of each student on each.")] = 3,
+    vary: Annotated[str | None, Option(help="One setting at several values: length=240,384,768 or k=8,32.")] = None,
+    option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
+    augment: Augment = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Distil DATA with every method, train every student on each, and print them beside full data.
+
+    Finished cells are kept in the folder and not computed again.
+    """
+    from hdt import config
+
+    named = {"length": length, "context": context, "horizon": horizon, "k": k}
+    given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
+    out = out or Path("runs") / f"compare-{Path(data).stem}"
+    _compare(data, method, student, seeds, None if vary is None else _vary(vary), augment, device, out, as_json, given)
+
+
+def _compare(
+    data: str,
+    method: list[str] | None,
+    student: list[str] | None,
+    seeds: int,
+    vary: dict[str, list[Any]] | None,
+    augment: bool,
+    device: str,
+    out: Path,
+    as_json: bool,
+    given: dict[str, Any],
+) -> None:
+    from hdt import benchmark, datasets, figures
+
+    panel = datasets.load(data, progress=DownloadBar())
+    with progress_bar() as bar:
+        task = bar.add_task("comparing", total=None)
+        table = benchmark.compare(
+            panel, methods=method, students=student, seeds=seeds, vary=vary, augment=augment, device=device, out=out,
+            watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
+        )  # fmt: skip
+    title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
+    paths = figures.write(table, title, out)
+    if as_json:
+        return print_json({"rows": json.loads(table.to_json(orient="records"))})
+    print_table(title, *figures.pivot(table))
+    say(f"written: {', '.join(map(str, paths))}")
+
+
+def _vary(text: str) -> dict[str, list[Any]]:
+    from hdt.config import parse_options
+
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise InputError(f"--vary {text}: expected a setting and its values, such as length=240,384")
+    return {name: [parse_options([f"{name}={value}"])[name] for value in values.split(",")]}
+
+
+@recipes.command("ls")
+def recipes_ls(as_json: AsJson = False) -> None:
+    """The recipes: one per published row."""
+    from hdt import config
+
+    rows = []
+    for path in config.recipe_files():
+        data, settings = config.read_recipe(path)
+        rows.append({"name": path.stem, "data": data, "method": settings["method"], "length": settings["length"]})
+    if as_json:
+        return print_json({"recipes": rows})
+    print_table("hdt recipes run NAME", list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+@recipes.command("show")
+def recipes_show(name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")]) -> None:
+    """Print a recipe: its command and every setting."""
+    from hdt import config
+
+    print(config.recipe_file(name).read_text(encoding="utf-8"), end="")
+
+
+@recipes.command("run")
+def recipes_run(
+    name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")],
+    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    seeds: Annotated[int, Option(help="Distillations, one training of each student on each.")] = 3,
+    augment: Augment = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, Option(help="Folder of results; by default runs/recipe-NAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe with several seeds; print its row beside random, full and published ones."""
+    from hdt import config
+
+    data, settings = config.read_recipe(config.recipe_file(name))
+    if data is None:
+        raise InputError(f"recipe {name} names no data")
+    method = settings.pop("method")
+    given = {key: value for key, value in settings.items() if key not in ("seed", "device")}
+    out = out or Path("runs") / f"recipe-{name}"
+    _compare(data, [method], student, seeds, None, augment, device, out, as_json, given)
