@@ -27,6 +27,18 @@ def _subset(title: str, start: str, citation: str) -> Method:
 
 
 METHODS: dict[str, Method] = {
+    "wiener": Method(
+        title="Closed-form student: the exact full-data loss from lag moments",
+        parameterization="harmonic",
+        objective="wiener",
+        start="phase",
+        iterations=300,
+        learning_rate=0.05,
+        citation="""@software{hdt_wiener,
+  title = {hdt: the Wiener objective for time series distillation},
+  year  = {2026}
+}""",
+    ),
     "hdt": Method(
         title="Harmonic dataset distillation for time series forecasting",
         parameterization="harmonic",

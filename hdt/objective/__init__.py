@@ -11,8 +11,10 @@ from hdt.objective.dc import GradientCosine
 from hdt.objective.gradient import GradientMatching
 from hdt.objective.harmonic import HarmonicMatching
 from hdt.objective.trajectory import TrajectoryMatching
+from hdt.objective.wiener import Wiener
 
 OBJECTIVES: dict[str, type[Objective]] = {
+    "wiener": Wiener,
     "harmonic": HarmonicMatching,
     "gradient": GradientMatching,
     "dc": GradientCosine,
@@ -32,4 +34,5 @@ __all__ = [
     "Problem",
     "TrajectoryMatching",
     "Unmatched",
+    "Wiener",
 ]

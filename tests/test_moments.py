@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression, Ridge
+
+from hdt import moments
+from hdt.errors import InputError
+from hdt.moments import Moments
+from hdt.objective import Problem, Wiener
+from hdt.windows import windows
+
+L, H = 6, 3
+
+
+def walk(rows: int, channels: int = 2, seed: int = 0) -> torch.Tensor:
+    """A random walk: large edges, so that a wrong edge correction shows."""
+    draws = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, channels, dtype=torch.float64, generator=draws).cumsum(0) + 5
+
+
+def flat(series: torch.Tensor, context: int = L, horizon: int = H) -> torch.Tensor:
+    return windows(series, context, horizon).transpose(1, 2).flatten(0, 1)
+
+
+def by_hand(features: torch.Tensor, target: torch.Tensor) -> Moments:
+    d, h = features.shape[1], target.shape[1]
+    a = torch.tensor([[sum(features[:, i] * features[:, j]) for j in range(d)] for i in range(d)])
+    b = torch.tensor([[sum(features[:, i] * target[:, j]) for j in range(h)] for i in range(d)])
+    return Moments(a, b, sum(target[:, j] @ target[:, j] for j in range(h)), len(features))
+
+
+def assert_same(first: Moments, second: Moments, tolerance: float = 1e-10) -> None:
+    assert first.count == second.count
+    for name in ("features", "cross", "target"):
+        a, b = getattr(first, name), getattr(second, name)
+        torch.testing.assert_close(a, b, rtol=0, atol=tolerance * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("rows", [9, 10, 17, 18, 40])
+def test_lag_moments_equal_brute_force_over_windows(rows: int) -> None:
+    series = walk(rows)
+    every = flat(series)
+    biased = torch.cat([every[:, :L], torch.ones(len(every), 1, dtype=every.dtype)], dim=1)
+    assert_same(moments.lag_moments(moments.gram(series, L + H), L), by_hand(biased, every[:, L:]))
+
+
+@given(st.integers(20, 200), st.integers(1, 4), st.integers(0, 5))
+def test_fft_and_window_paths_agree(rows: int, channels: int, seed: int) -> None:
+    series = walk(rows, channels, seed)
+
+    def features(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([part[:, :L], torch.ones_like(part[:, :1])], dim=1), part[:, L:]
+
+    fast = moments.lag_moments(moments.gram(series, L + H), L)
+    assert_same(fast, moments.stream(series, L, H, features))
+
+
+def test_centred_gram_is_that_of_centred_windows() -> None:
+    series = walk(60)
+    every = flat(series)
+    every = every - every[:, :L].mean(dim=1, keepdim=True)
+    found = moments.centred_gram(moments.gram(series, L + H), L)[:-1, :-1]
+    torch.testing.assert_close(found, every.T @ every)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9))
+def test_moments_add_over_channels_and_chunks(first: int, second: int, seed: int) -> None:
+    series = walk(50, first + second, seed)
+    whole = moments.gram(series, L + H)
+    parts = moments.gram(series[:, :first], L + H) + moments.gram(series[:, first:], L + H)
+    torch.testing.assert_close(whole, parts)
+    cut = 20  # chunks overlap by a window less one step, so that each window is in exactly one
+    chunks = [series[: cut + L + H - 1], series[cut:]]
+    lag = [moments.lag_moments(moments.gram(chunk, L + H), L) for chunk in chunks]
+    assert_same(lag[0] + lag[1], moments.lag_moments(whole, L))
+
+
+def test_streaming_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = walk(60)
+
+    def features(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.relu(part[:, :L]), part[:, L:]
+
+    whole = moments.stream(series, L, H, features)
+    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", 7 * (L + H) * 2)
+    assert_same(moments.stream(series, L, H, features), whole, 1e-13)
+
+
+def test_the_loss_is_the_error_on_the_windows() -> None:
+    every, weights = flat(walk(40)), torch.randn(L, H, dtype=torch.float64)
+    x, y = every[:, :L], every[:, L:]
+    found = moments.window_moments([(x, y)])
+    torch.testing.assert_close(found.loss(weights), (y - x @ weights).square().sum())
+    torch.testing.assert_close(found.means().loss(weights), (y - x @ weights).square().sum(dim=1).mean())
+
+
+def wiener(series: torch.Tensor, length: int = 20, **options: float) -> Wiener:
+    objective = Wiener(Wiener.Options(**{"features": 8, **options}), Problem(L, H, length))
+    objective.prepare(series)
+    return objective
+
+
+def one(view: str) -> dict[str, float]:
+    return {name: float(name == view) for name in ("raw", "centred", "relu")}
+
+
+@pytest.mark.parametrize("view", ["raw", "centred", "relu"])
+def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) -> None:
+    real, synthetic = walk(80), walk(20, seed=1)[None]
+    objective = wiener(real, ridge=0.03, level=0, **one(view))
+    features = getattr(objective, f"{view}_view")
+    phi, y = (part.numpy() for part in features(flat(synthetic[0])))
+    # scikit-learn minimises a sum where W(S) minimises a mean with the penalty ρ·tr(a)/D.
+    penalty = 0.03 * np.trace(phi.T @ phi) / phi.shape[1]
+    model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, y)
+    np.testing.assert_allclose(objective.student(torch.tensor(phi), torch.tensor(y)).numpy().T, model.coef_, rtol=1e-8)
+    real_phi, real_y = (part.numpy() for part in features(flat(real)))
+    mse = ((model.predict(real_phi) - real_y) ** 2).sum() / (real_y**2).sum()
+    loss, terms = objective.loss(synthetic, torch.Generator())
+    assert loss.item() == pytest.approx(mse, rel=1e-8)
+    assert set(terms) == {view}
+
+
+def test_level_shifts_are_their_expectation() -> None:
+    """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
+    real, synthetic = walk(200), walk(20, seed=1)[None]
+    objective = wiener(real, level=2.0, **one("raw"))
+    weights = objective.student(*objective.raw_view(flat(synthetic[0])))
+    every = flat(real).repeat(400, 1)
+    shifted = every + 2.0 * torch.randn(len(every), 1, dtype=every.dtype, generator=torch.Generator().manual_seed(0))
+    phi, y = objective.raw_view(shifted)
+    sampled = (y - phi @ weights).square().sum() / y.square().sum()
+    assert objective.loss(synthetic, torch.Generator())[0].item() == pytest.approx(sampled.item(), rel=0.01)
+
+
+def test_white_noise_is_best_forecast_by_its_mean_and_a_sinusoid_perfectly() -> None:
+    noise = torch.randn(4000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+    objective = wiener(noise, level=0, ridge=1e-6, **one("raw"))
+    # Nothing can be forecast but the mean 3: the best loss is var/(var + mean²) = 0.1.
+    assert objective.loss(noise[None], torch.Generator())[0].item() == pytest.approx(0.1, abs=0.01)
+    wave = torch.sin(torch.arange(200, dtype=torch.float64) * 2 * torch.pi / 7)[:, None]
+    other = 0.3 * torch.sin(torch.arange(20, dtype=torch.float64) * 2 * torch.pi / 7 + 1)[None, :, None]
+    for view in ("raw", "centred"):
+        objective = wiener(wave, level=0, ridge=1e-9, **one(view))
+        assert objective.loss(other, torch.Generator())[0].item() == pytest.approx(0, abs=1e-8)
+
+
+def test_no_synthetic_series_beats_the_regression_on_all_data() -> None:
+    """W(S) is one linear map among all; the least-squares one of the real windows is a lower bound."""
+    real = walk(200)
+    phi, y = (part.numpy() for part in wiener(real, level=0, **one("raw")).raw_view(flat(real)))
+    model = LinearRegression(fit_intercept=False).fit(phi, y)
+    best = ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
+    for seed in range(5):
+        objective = wiener(real, level=0, ridge=1e-4, **one("raw"))
+        assert objective.loss(walk(20, seed=seed)[None], torch.Generator())[0].item() >= best
+    same = objective.loss(real[None], torch.Generator())[0].item()
+    assert same == pytest.approx(best, rel=1e-3)
+
+
+def test_the_loss_has_the_gradient_it_claims() -> None:
+    objective = wiener(walk(80))
+    synthetic = walk(20, seed=3)[None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: objective.loss(s, torch.Generator())[0], (synthetic,))
+
+
+def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:
+    objective = wiener(walk(80), **one("centred"))
+    with pytest.raises(InputError, match="singular; raise the objective's ridge"):
+        objective.loss(torch.ones(1, 20, 2, dtype=torch.float64), torch.Generator())
