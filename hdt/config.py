@@ -34,7 +34,7 @@ class Settings(BaseModel):
     context: int = Field(ge=1, description="L")
     horizon: int = Field(ge=1, description="H")
     iterations: int = Field(ge=0)
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, lt=1e37)
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     options: dict[str, Any] = Field(default_factory=dict, description="hyperparameters of the objective")

@@ -21,7 +21,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdt.students import build, flatten
+from hdt.train import seeded
 from hdt.windows import windows
+
+VERSION = 2  # raise it when a change here alters the weights
 
 
 class Training(NamedTuple):
@@ -49,7 +52,7 @@ def experts(
 ) -> Experts:
     """Train the experts, or read them from ``folder`` when they were trained before."""
     content = series.cpu().contiguous()
-    what = [backbone, context, horizon, list(content.shape), *training, torch.__version__]
+    what = [VERSION, backbone, context, horizon, list(content.shape), *training, torch.__version__]
     key = hashlib.sha256(json.dumps(what).encode() + content.numpy().tobytes()).hexdigest()[:32]
     file = folder / f"experts-{key}.safetensors"
     try:
@@ -64,9 +67,12 @@ def experts(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")
-        save_file({"checkpoints": checkpoints.cpu()}, part, metadata={"seconds": str(seconds)})
-        part.replace(file)
-    except OSError:
+        try:
+            save_file({"checkpoints": checkpoints.cpu()}, part, metadata={"seconds": str(seconds)})
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except (OSError, SafetensorError):
         pass  # a cache that cannot be written only costs time
     return Experts(checkpoints, 0.0)
 
@@ -80,12 +86,13 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     every = windows(series, context, horizon)
     checkpoints = [flatten(student)]
-    for _ in range(training.epochs):
-        for chosen in torch.randperm(len(every), generator=generator).split(training.batch):
-            batch = every[chosen.to(series.device)]
-            loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        checkpoints.append(flatten(student))
+    with seeded(seed, series.device):
+        for _ in range(training.epochs):
+            for chosen in torch.randperm(len(every), generator=generator).split(training.batch):
+                batch = every[chosen.to(series.device)]
+                loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            checkpoints.append(flatten(student))
     return torch.stack(checkpoints)

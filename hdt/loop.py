@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hdt.config import Settings
-from hdt.errors import InputError
+from hdt.errors import InputError, require
 from hdt.objective import OBJECTIVES, Problem
 from hdt.parameterization import PARAMETERIZATIONS, Params
 from hdt.start import start
@@ -76,12 +76,16 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
         if not math.isfinite(entry["loss"]):
             raise InputError(
                 f"the loss became {entry['loss']} at iteration {iteration}; "
-                f"lower --learning-rate (now {settings.learning_rate:g}) or the objective's inner_lr"
+                f"lower --learning-rate (now {settings.learning_rate:g}) or the step sizes among the --option settings"
             )
         if watch is not None:
             watch(iteration, settings.iterations, entry)
     learned = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
     decoded = parameterization.decode(learned)
+    require(
+        bool(decoded.isfinite().all()),
+        f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
+    )
     kept = None if objective.kept is None else objective.kept.cpu()
     return Outcome(
         learned, decoded, started.cpu(), kept, history, time.perf_counter() - begun + objective.saved_seconds

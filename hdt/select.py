@@ -46,6 +46,7 @@ def k_center(points: Float[Tensor, "n D"], count: int) -> list[int]:
     chosen = [int(torch.cdist(points, points).amax(dim=1).argmin())]
     nearest = (points - points[chosen[0]]).square().sum(dim=1)
     while len(chosen) < count:
+        nearest[chosen] = -1  # no point twice, even where others lie on top of it
         chosen.append(int(nearest.argmax()))
         nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(dim=1))
     return chosen

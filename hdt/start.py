@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt import select, spectrum
-from hdt.errors import InputError
+from hdt.errors import InputError, require
 
 STARTS = ("phase", "real", "herding", "kcenter")
 
@@ -29,6 +29,7 @@ def start(
         return real_segments(series, sequences, length, generator)
     if kind in SELECTIONS:
         rows = select.candidates(series, length)
+        require(sequences <= len(rows), f"sequences={sequences}, but only {len(rows)} segments to choose from")
         chosen = SELECTIONS[kind](select.features(series, rows, length), sequences)
         return torch.stack([series[rows[i] : rows[i] + length] for i in chosen])
     raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +21,14 @@ from hdt.windows import windows
 CHECKS = 20  # a run looks at the validation part at most this often
 VALIDATION_WINDOWS = 1024  # evenly spaced ones of the validation part, enough to choose an epoch
 BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds the global generators, which dropout draws from, and puts them back as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class Errors(NamedTuple):
@@ -93,25 +103,26 @@ def fit(
     optimizer = torch.optim.AdamW(student.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     best, best_step, best_state, step = math.inf, 0, None, 0
     start = time.perf_counter()
-    for epoch in range(1, epochs + 1):
-        student.train()
-        order = torch.randperm(count, generator=generator).to(series.device)
-        for chosen in order.split(training.batch):
-            for group in optimizer.param_groups:
-                group["lr"] = training.lr * 0.5 ** math.floor(training.epochs * step / total)
-            batch = _batch(every, chosen, generator if training.shuffle_channels else None)
-            loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-        if epoch % check_every == 0 or epoch == epochs:
-            mse = errors(student, validation, VALIDATION_WINDOWS).mse
-            if mse < best:
-                best, best_step = mse, step
-                best_state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
-            elif step - best_step >= patience:
-                break
+    with seeded(seed, series.device):
+        for epoch in range(1, epochs + 1):
+            student.train()
+            order = torch.randperm(count, generator=generator).to(series.device)
+            for chosen in order.split(training.batch):
+                for group in optimizer.param_groups:
+                    group["lr"] = training.lr * 0.5 ** math.floor(training.epochs * step / total)
+                batch = _batch(every, chosen, generator if training.shuffle_channels else None)
+                loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+            if epoch % check_every == 0 or epoch == epochs:
+                mse = errors(student, validation, VALIDATION_WINDOWS).mse
+                if mse < best:
+                    best, best_step = mse, step
+                    best_state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+                elif step - best_step >= patience:
+                    break
     if best_state is None:
         raise InputError("training diverged: the validation error was never finite; lower the learning rate")
     student.load_state_dict(best_state)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
+from torch.func import functional_call
 from torch.nn.functional import avg_pool1d
 
 from hdt.errors import InputError
-from hdt.students import STUDENTS, Training, build, flatten
-from hdt.train import CHECKS, Errors, device_of, errors, fit
+from hdt.students import STUDENTS, Training, backbone, build, flatten, forecast_gradient, unflatten
+from hdt.train import CHECKS, Errors, _batch, device_of, errors, fit
 from hdt.windows import windows
 
 
@@ -106,7 +109,7 @@ def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("hdt.train.errors", scripted)
     student = build("dlinear", 24, 12, 2, seed=0)
-    run = fit(student, noisy_sine()[None], noisy_sine(), seed=0)
+    run = fit(student, noisy_sine()[None], noisy_sine(), seed=0, training=Training(lr=5e-3, patience=3))
     assert run.validation_mse == 1.0
     # Planned are 59 epochs of 12 steps and a check every third; it ends at the first check that is at least
     # 3 tenths of the run (17.7 epochs) after the best one, at epoch 6.
@@ -123,13 +126,15 @@ def test_short_series_get_more_epochs_and_no_more_checks() -> None:
     assert run.best_step % max(1, run.steps // CHECKS) == 0
 
 
-def test_equal_seeds_train_alike() -> None:
-    weights = []
+@pytest.mark.parametrize("name", ["dlinear", "itransformer", "xpatch"])
+def test_equal_seeds_train_alike(name: str) -> None:
+    weights, before = [], torch.get_rng_state()
     for _ in range(2):
-        student = build("dlinear", 24, 12, 2, seed=0)
-        fit(student, noisy_sine(100)[None], noisy_sine(), seed=5)
-        weights.append(student.trend.weight)
+        student = build(name, 24, 12, 2, seed=0)
+        fit(student, noisy_sine(60)[None], noisy_sine(), seed=5, training=Training(lr=1e-3, epochs=2, min_steps=4))
+        weights.append(flatten(student))
     assert torch.equal(*weights)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_diverging_training_is_an_error() -> None:
@@ -147,3 +152,102 @@ def test_the_moving_average_is_the_one_of_the_paper() -> None:
             p.zero_()
         student.trend.weight.copy_(torch.eye(40))
     torch.testing.assert_close(student(x.transpose(1, 2)).transpose(1, 2), avg_pool1d(padded, 25, 1))
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_unflatten_inverts_flatten(name: str) -> None:
+    student = build(name, 16, 4, 3, seed=0)
+    named = dict(student.named_parameters())
+    parts = unflatten(flatten(student), student)
+    assert list(parts) == list(named)
+    assert all(torch.equal(parts[key], named[key]) for key in named)
+    vector = torch.arange(float(flatten(student).numel()))
+    assert torch.equal(torch.cat([part.flatten() for part in unflatten(vector, student).values()]), vector)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_backbone_is_the_same_function_every_time(name: str) -> None:
+    """In training mode, so batch norms use the batch, yet without dropout and the global random state."""
+    series, before = noisy_sine(40).double(), torch.get_rng_state()
+    student = backbone(name, 16, 4, series)
+    context = windows(series, 16, 4)[:, :16]
+    first, second = student(context), student(context)
+    assert student.training and first.dtype == torch.float64
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_the_forecast_gradient_is_that_of_backward(name: str) -> None:
+    batch = windows(noisy_sine(40).double(), 16, 4)
+    student = backbone(name, 16, 4, batch[0])
+    weights = flatten(student).mul(1.1).requires_grad_()
+    gradient = forecast_gradient(student, weights, batch, differentiable=False)
+    student.load_state_dict({**student.state_dict(), **unflatten(weights.detach(), student)})
+    (student(batch[:, :16]) - batch[:, 16:]).square().mean().backward()
+    expected = torch.cat([p.grad.flatten() for p in student.parameters() if p.grad is not None])
+    torch.testing.assert_close(gradient, expected)
+
+
+def after_one_step(name: str, series: torch.Tensor) -> torch.Tensor:
+    """Error on other windows after one differentiable step of gradient descent on the windows of ``series``."""
+    student = backbone(name, 16, 4, series)
+    weights = flatten(student).requires_grad_()
+    weights = weights - 0.1 * forecast_gradient(student, weights, windows(series, 16, 4), differentiable=True)
+    other = windows(noisy_sine(30, seed=1).to(series), 16, 4)
+    return (functional_call(student, unflatten(weights, student), (other[:, :16],)) - other[:, 16:]).square().mean()
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_a_step_of_training_can_be_differentiated(name: str) -> None:
+    """Every value of the series has a part in it; along a direction, central differences agree."""
+    series = noisy_sine(24).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(after_one_step(name, series), series)
+    assert gradient.isfinite().all() and (gradient != 0).all()
+    direction = noisy_sine(24, seed=2).double()
+    ends = [after_one_step(name, series.detach() + step * direction) for step in (1e-5, -1e-5)]
+    assert (gradient * direction).sum().item() == pytest.approx(((ends[0] - ends[1]) / 2e-5).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["dlinear", "xpatch"])
+def test_small_students_pass_gradcheck_after_a_step(name: str) -> None:
+    series = noisy_sine(22).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: after_one_step(name, s), (series,))
+
+
+@given(sequences=st.integers(1, 3), channels=st.integers(1, 5), picked=st.integers(1, 12), seed=st.integers(0, 2**31))
+def test_mixed_windows_take_each_channel_whole_from_one_chosen_window(
+    sequences: int, channels: int, picked: int, seed: int
+) -> None:
+    """Every value of the series is another one, so a value tells its sequence, step and channel.
+
+    Context and horizon of a channel are one window; every chosen window gives each channel once; the
+    channels are in one order for the whole batch.
+    """
+    series = torch.arange(float(sequences * 20 * channels)).reshape(sequences, 20, channels)
+    every = windows(series, 4, 3)  # 14 windows per sequence
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(sequences * 14, generator=generator)[:picked]
+    plain, mixed = _batch(every, chosen, None), _batch(every, chosen, generator)
+    assert torch.equal(plain, every.flatten(0, 1)[chosen])
+    assert mixed.shape == plain.shape
+    order = (mixed[0, 0] % channels).long()
+    assert order.sort().values.tolist() == list(range(channels))
+    for column, channel in enumerate(order):
+        assert sorted(mixed[:, :, column].tolist()) == sorted(plain[:, :, channel].tolist())
+
+
+def test_training_mixes_channels_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("hdt.train._batch", lambda *given: seen.append(given[2]) or _batch(*given))
+    for shuffle in (False, True):
+        training = Training(lr=1e-3, epochs=1, min_steps=1, batch=100, shuffle_channels=shuffle)
+        fit(build("dlinear", 24, 12, 2, seed=0), noisy_sine(60)[None], noisy_sine(), seed=0, training=training)
+    assert [generator is not None for generator in seen] == [False, True]
+
+
+def test_mixing_pairs_channels_of_different_windows_in_any_order() -> None:
+    every = windows(torch.arange(60.0).reshape(1, 20, 3), 4, 3)
+    mixed = [_batch(every, torch.arange(14), torch.Generator().manual_seed(seed)) for seed in range(50)]
+    assert ((mixed[0][:, 0] // 3).diff(dim=1) != 0).sum() > 14  # of 28 neighbours
+    assert len({tuple((batch[0, 0] % 3).tolist()) for batch in mixed}) == 6

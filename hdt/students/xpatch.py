@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hdt.errors import require
 from hdt.students.base import Student, Training
 
 ALPHA, PATCH, STRIDE, EPS = 0.3, 16, 8, 1e-5
@@ -80,6 +81,8 @@ class XPatch(Student):
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__(context, horizon, channels)
+        require(context >= STRIDE, f"xpatch needs a context of at least {STRIDE} steps, got {context}")
+        require(horizon >= 2, f"xpatch needs a horizon of at least 2 steps, got {horizon}")
         self.register_buffer("average", exponential_average(context), persistent=False)
         self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.seasonal, self.trend = Seasonal(context, horizon), Trend(context, horizon)
