@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxtyping import install_import_hook
 
@@ -53,3 +57,39 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("HDT_DATA_DIR is not set: no real benchmark files here")
     return Path(folder)
+
+
+class Result(NamedTuple):
+    """Exit code and both streams of one command."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    from hdt import cli
+
+    def command(*words: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["hdt", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        streams = capsys.readouterr()
+        return Result(code=caught.value.code or 0, out=streams.out, err=streams.err)
+
+    return command
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    path = tmp_path / "plant.csv"
+    make_frame().rename_axis("date").to_csv(path)
+    return path
+
+
+def refused(result: Result, message: str) -> None:
+    assert result.code == 2, result
+    assert result.out == ""
+    assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
+    assert re.search(message, result.err), result.err

@@ -12,49 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import make_frame
+from conftest import make_frame, refused
 from pydantic import BaseModel, ConfigDict
 
 import hdt
-from hdt import cli
 from hdt.students import DLinear, Training
 
 QUICK = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "6", "--iterations", "3"]
-
-
-class Result(BaseModel):
-    """Exit code and both streams of one command."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def command(*words: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["hdt", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        streams = capsys.readouterr()
-        return Result(code=caught.value.code or 0, out=streams.out, err=streams.err)
-
-    return command
-
-
-@pytest.fixture
-def csv(tmp_path: Path) -> Path:
-    path = tmp_path / "plant.csv"
-    make_frame().rename_axis("date").to_csv(path)
-    return path
-
-
-def refused(result: Result, message: str) -> None:
-    assert result.code == 2, result
-    assert result.out == ""
-    assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
-    assert re.search(message, result.err), result.err
 
 
 class Strict(BaseModel):
@@ -177,7 +141,7 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["distill", "co2", "--frequency", "3"], "No such option: --frequency"),
         (["evaluate", "nowhere"], "nowhere: no such run folder"),
         (["report", "nowhere"], "nowhere: no such run folder"),
-        (["cite", "dm"], "unknown method 'dm'; known: hdt"),
+        (["cite", "dm"], "unknown method 'dm'; known: wiener, hdt"),
         (["data", "get", "Nowhere"], "unknown data set 'Nowhere'"),
         (["fly"], "No such command 'fly'"),
     ],

@@ -27,7 +27,7 @@ def test_defaults_come_from_the_method_and_the_data_set() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": "magic"}, "unknown method 'magic'; known: hdt"),
+        ({"method": "magic"}, "unknown method 'magic'; known: wiener, hdt"),
         ({"lam": -0.1}, r"lam=-0.1: Input should be greater than or equal to 0"),
         ({"lam": math.nan}, "lam=nan: Input should be a finite number"),
         ({"lam": "much"}, "lam='much': Input should be a valid number"),

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Result, refused
+
+from hdt.students import STUDENTS, Training
+
+SETTING = ["--length", "48", "--context", "12", "--horizon", "6", "--option", "iterations=3"]
+ROW = {
+    "method", "student", "mse", "mse_std", "mae", "mae_std", "validation_mse", "seeds", "ratio_to_full", "published",
+    "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
+}  # fmt: skip
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for student in STUDENTS.values():
+        monkeypatch.setattr(student, "training_settings", Training(lr=5e-3, epochs=1, min_steps=2))
+
+
+def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) -> None:
+    result = run("compare", csv, *SETTING, "--method", "hdt", "--student", "dlinear", "--student", "itransformer",
+                 "--seeds", 1, "--k", 4)  # fmt: skip
+    assert result.code == 0
+    assert [word in result.out for word in ("dlinear", "itransformer", "random", "full", "hdt")] == [True] * 5
+    folder = Path("runs/compare-plant")
+    assert {path.name for path in folder.iterdir()} == {
+        "cells", "runs", "table.csv", "table.json", "table.md", "table.png",
+    }  # fmt: skip
+    assert "written: " in result.err
+
+
+def test_compare_json_has_the_agreed_fields_and_nothing_else_on_stdout(run: Run, csv: Path) -> None:
+    words = ["compare", csv, *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
+    fields = json.loads(run(*words).out)
+    assert set(fields) == {"schema_version", "rows"}
+    assert [set(row) for row in fields["rows"]] == [ROW, ROW]
+    assert [row["method"] for row in fields["rows"]] == ["full", "random"]
+    varied = json.loads(run(*words, "--vary", "length=24,48").out)["rows"]
+    assert [row["length"] for row in varied] == [None, 24, 48]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "magic"], "unknown method 'magic'"),
+        (["--student", "lstm"], "unknown student 'lstm'"),
+        (["--vary", "length"], "--vary length: expected a setting and its values"),
+        (["--vary", "horizon=6"], "would change the question"),
+        (["--option", "depth=3"], "no setting 'depth'"),
+        (["--length", "10"], "length M = 10 is below context"),
+    ],
+)
+def test_bad_requests_end_with_2_and_one_line(run: Run, csv: Path, words: list[str], message: str) -> None:
+    refused(run("compare", csv, "--context", 12, "--horizon", 6, "--method", "random", *words), message)
+
+
+def test_augmentation_reaches_the_students(run: Run, csv: Path) -> None:
+    words = ["compare", csv, *SETTING, "--method", "random", "--student", "itransformer", "--seeds", 1, "--json"]
+    plain, mixed = (json.loads(run(*words, *more).out)["rows"] for more in ([], ["--augment"]))
+    assert all(a["mse"] != b["mse"] for a, b in zip(plain, mixed, strict=True))
+
+
+def test_recipes_are_listed_shown_and_refused(run: Run) -> None:
+    listed = json.loads(run("recipes", "ls", "--json").out)["recipes"]
+    assert {"etth1-hdt", "etth1-mtt", "etth1-condtsf", "electricity-hdt"} <= {row["name"] for row in listed}
+    assert "etth1-hdt" in run("recipes", "ls").out
+    shown = run("recipes", "show", "etth1-hdt").out
+    assert shown.startswith("# hdt recipes run etth1-hdt\n") and "method: hdt" in shown
+    refused(run("recipes", "show", "nothing"), "unknown recipe 'nothing'; known: electricity-condtsf")
