@@ -80,10 +80,10 @@ def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 s
     return result
 
 
-def lag_moments(gram: Float[Tensor, "n n"], context: int) -> Moments:
-    """Moments of φ = (x, 1) from a Gram matrix of :func:`gram`."""
+def lag_moments(gram: Float[Tensor, "n n"], context: int, bias: bool = True) -> Moments:
+    """Moments of φ = (x, 1), or of φ = x without ``bias``, from a Gram matrix of :func:`gram`."""
     size = len(gram) - 1
-    inputs = [*range(context), size]
+    inputs = [*range(context), size] if bias else [*range(context)]
     outputs = slice(context, size)
     return Moments(
         gram[inputs][:, inputs], gram[inputs][:, outputs], gram[outputs, outputs].trace(), round(gram[-1, -1].item())

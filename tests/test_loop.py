@@ -64,7 +64,7 @@ EXPERTS = {"iterations": 30, "learning_rate": 0.05, "experts": 1, "expert_epochs
 QUICK = {
     "harmonic": {"iterations": 30, "segments": 32, "k": 6},
     "gradient": {"iterations": 30, "segments": 32},
-    "wiener": {"iterations": 30, "features": 16},
+    "wiener": {"iterations": 60, "features": 16, "draws": 1},
     "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
     "mtt": EXPERTS,
     "condtsf": EXPERTS,

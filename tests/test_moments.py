@@ -99,7 +99,7 @@ def test_the_loss_is_the_error_on_the_windows() -> None:
 
 
 def wiener(series: torch.Tensor, length: int = 20, **options: float) -> Wiener:
-    objective = Wiener(Wiener.Options(**{"features": 8, **options}), Problem(L, H, length))
+    objective = Wiener(Wiener.Options(**{"features": 8, "draws": 1, **options}), Problem(L, H, length))
     objective.prepare(series)
     return objective
 
@@ -112,7 +112,7 @@ def one(view: str) -> dict[str, float]:
 def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
     objective = wiener(real, ridge=0.03, level=0, **one(view))
-    features = getattr(objective, f"{view}_view")
+    (features,) = (v.features for v in [*objective.linear, *objective.random])
     phi, y = (part.numpy() for part in features(flat(synthetic[0])))
     # scikit-learn minimises a sum where W(S) minimises a mean with the penalty ρ·tr(a)/D.
     penalty = 0.03 * np.trace(phi.T @ phi) / phi.shape[1]
@@ -125,14 +125,35 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     assert set(terms) == {view}
 
 
+def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
+    real, synthetic = walk(80), walk(20, seed=1)[None]
+    objective = wiener(real, draws=5, **one("relu"))
+    generator = torch.Generator().manual_seed(0)
+    seen = {round(objective.loss(synthetic, generator)[0].item(), 9) for _ in range(60)}
+    expected = {
+        round((v.real.loss(objective.student(*v.features(flat(synthetic[0])))) / v.real.target).item(), 9)
+        for v in objective.random
+    }
+    assert len(expected) == 5 and seen == expected
+
+
+def test_random_features_are_read_from_evenly_spaced_windows() -> None:
+    real = walk(400)
+    few, every = wiener(real, most_windows=50, **one("relu")), wiener(real, most_windows=10**6, **one("relu"))
+    assert few.random[0].real.target != every.random[0].real.target
+    chosen = flat(real)[: 392 * 2].reshape(392, 2, L + H)[::16].flatten(0, 1)  # 784 windows, at most 50
+    expected = moments.window_moments([few.random[0].features(chosen)]).means()
+    assert_same(few.random[0].real, expected)
+
+
 def test_level_shifts_are_their_expectation() -> None:
     """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
     real, synthetic = walk(200), walk(20, seed=1)[None]
     objective = wiener(real, level=2.0, **one("raw"))
-    weights = objective.student(*objective.raw_view(flat(synthetic[0])))
+    weights = objective.student(*objective.raw(flat(synthetic[0])))
     every = flat(real).repeat(400, 1)
     shifted = every + 2.0 * torch.randn(len(every), 1, dtype=every.dtype, generator=torch.Generator().manual_seed(0))
-    phi, y = objective.raw_view(shifted)
+    phi, y = objective.raw(shifted)
     sampled = (y - phi @ weights).square().sum() / y.square().sum()
     assert objective.loss(synthetic, torch.Generator())[0].item() == pytest.approx(sampled.item(), rel=0.01)
 
@@ -152,7 +173,7 @@ def test_white_noise_is_best_forecast_by_its_mean_and_a_sinusoid_perfectly() -> 
 def test_no_synthetic_series_beats_the_regression_on_all_data() -> None:
     """W(S) is one linear map among all; the least-squares one of the real windows is a lower bound."""
     real = walk(200)
-    phi, y = (part.numpy() for part in wiener(real, level=0, **one("raw")).raw_view(flat(real)))
+    phi, y = (part.numpy() for part in wiener(real, level=0, **one("raw")).raw(flat(real)))
     model = LinearRegression(fit_intercept=False).fit(phi, y)
     best = ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
     for seed in range(5):
@@ -170,5 +191,5 @@ def test_the_loss_has_the_gradient_it_claims() -> None:
 
 def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:
     objective = wiener(walk(80), **one("centred"))
-    with pytest.raises(InputError, match="singular; raise the objective's ridge"):
+    with pytest.raises(InputError, match="singular; raise --option ridge"):
         objective.loss(torch.ones(1, 20, 2, dtype=torch.float64), torch.Generator())

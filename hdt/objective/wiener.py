@@ -5,17 +5,21 @@ and its error over *all* real windows needs only the real moments A, B, c (:mod:
 
     W(S) = (a(S) + ρ·tr a(S)/D·I)⁻¹ b(S)            L(S) = tr(WᵀAW) − 2 tr(WᵀB) + c
 
-a, b are the moments of the synthetic windows. L is differentiable in S: no inner loop, no experts, no
-sampling. At the optimum W(S) is the Wiener filter A⁻¹B of the real series. Views, each divided by its c:
+a, b are the moments of the synthetic windows. L is differentiable in S: no inner loop, no experts. At the
+optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the sum of L/c over three views:
 
 - raw: φ = (x, 1). Test sets drift: adding E over level shifts of variance s² to A and B (s²·uuᵀ and s²·u1ᵀ,
   u = 1 on the context) asks for unit gain at frequency zero.
 - centred: φ = x − x̄, target y − x̄: a linear student behind an instance normalisation, its error
   measured in the original scale (windows weighted by their variance).
 - relu: φ = σ·relu(R(x − x̄)/σ + b), R, b random: a stand-in for networks behind an instance normalisation.
+  Features drawn once would be fitted like a training set: the loss on others stays 10% higher on ETTm1.
+  So ``draws`` sets of features have their real moments taken, and each iteration uses one of them.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -24,7 +28,7 @@ from torch import Tensor
 
 from hdt import moments
 from hdt.errors import InputError
-from hdt.moments import Moments
+from hdt.moments import Features, Moments
 from hdt.objective.base import Objective, Options, Terms
 from hdt.windows import windows
 
@@ -40,80 +44,95 @@ class WienerOptions(Options):
     centred: float = Field(1.0, ge=0, description="weight of the centred linear view")
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
     features: int = Field(256, ge=1, description="D of the ReLU view")
-    feature_seed: int = Field(0, ge=0, description="draws R and b")
-    most_windows: int = Field(100_000, ge=1, description="real windows the ReLU view reads at most, evenly spaced")
+    draws: int = Field(16, ge=1, description="sets of random features")
+    most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
+
+
+class View(NamedTuple):
+    """Features of windows [B, L+H] with the real moments they have, as means; ``weight`` in the loss."""
+
+    name: str
+    weight: float
+    features: Features
+    real: Moments
 
 
 class Wiener(Objective):
-    """The sum of L over the views."""
+    """The sum of L/c over the views."""
 
     Options = WienerOptions
 
     def prepare(self, series: Float[Tensor, "T C"]) -> None:
         options, context, horizon = self.options, self.problem.context, self.problem.horizon
         gram = moments.gram(series, context + horizon)
-        self.real: dict[str, Moments] = {}
+        self.linear: list[View] = []
         if options.raw:
-            raw = moments.lag_moments(gram, context).means()
-            shift = torch.zeros(context + 1, 1, dtype=torch.float64, device=series.device)
-            shift[:context] = options.level
-            self.real["raw"] = Moments(
-                raw.features + shift @ shift.T,
-                raw.cross + options.level * shift,
-                raw.target + options.level**2 * horizon,
-                1,
-            )
+            real = level_shifted(moments.lag_moments(gram, context).means(), options.level)
+            self.linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
-            self.real["centred"] = _without_bias(moments.lag_moments(moments.centred_gram(gram, context), context))
-        if options.relu:
-            draws = torch.Generator().manual_seed(options.feature_seed)
-            mix = torch.randn(context, options.features, generator=draws, dtype=torch.float64) / context**0.5
-            bias = torch.rand(options.features, generator=draws, dtype=torch.float64) * 2 - 1
-            self.mix, self.bias = mix.to(series.device), bias.to(series.device)
-            count = (len(series) - context - horizon + 1) * series.shape[1]
-            stride = -(-count // options.most_windows)
-            self.real["relu"] = moments.stream(series, context, horizon, self.relu_view, stride).means()
+            real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
+            self.linear.append(View("centred", options.centred, self.centred, real))
+        self.random: list[View] = []
+        generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
+        count = (len(series) - context - horizon + 1) * series.shape[1]
+        stride = -(-count // options.most_windows)
+        for draw in range(options.draws if options.relu else 0):
+            mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
+            bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
+            features = self.relu(mix.to(series.device), bias.to(series.device))
+            part = series[draw * stride // options.draws :]
+            real = moments.stream(part, context, horizon, features, stride).means()
+            self.random.append(View("relu", options.relu, features, real))
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
         flat = every.transpose(-1, -2).flatten(0, 2)
-        views = {"raw": self.raw_view, "centred": self.centred_view, "relu": self.relu_view}
-        total = flat.new_zeros(())
+        chosen = torch.randperm(len(self.random), generator=generator)[:1].tolist()
+        total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
-        for name, real in self.real.items():
-            weights = self.student(*views[name](flat))
-            error = real.loss(weights) / real.target
-            total = total + getattr(self.options, name) * error
-            terms[name] = error.detach()
+        for view in [*self.linear, *(self.random[i] for i in chosen)]:
+            error = view.real.loss(self.student(*view.features(flat))) / view.real.target
+            total = total + view.weight * error
+            terms[view.name] = error.detach()
         return total, terms
 
     def student(self, features: Float[Tensor, "B D"], target: Float[Tensor, "B H"]) -> Float[Tensor, "D H"]:
-        """W(S), the ridge regression on the synthetic windows."""
+        """W(S), the ridge regression on the synthetic windows, solved in float64."""
         own = moments.window_moments([(features, target)]).means().double()
         ridge = self.options.ridge * own.features.diagonal().mean()
         identity = torch.eye(len(own.features), dtype=own.features.dtype, device=own.features.device)
         factor, info = torch.linalg.cholesky_ex(own.features + ridge * identity)
         if info.item():
-            raise InputError("the synthetic moments became singular; raise the objective's ridge")
+            raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
         return torch.cholesky_solve(own.cross, factor)
 
-    def raw_view(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+    def raw(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
         """φ = (x, 1) and y."""
         context = self.problem.context
         return torch.cat([flat[:, :context], torch.ones_like(flat[:, :1])], dim=1), flat[:, context:]
 
-    def centred_view(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+    def centred(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
         """x − x̄ and y − x̄."""
         context = self.problem.context
         flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
         return flat[:, :context], flat[:, context:]
 
-    def relu_view(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
-        """σ·relu(R(x − x̄)/σ + b) and y − x̄."""
-        x, y = self.centred_view(flat)
-        scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
-        return torch.relu(x @ self.mix.to(x) + scale * self.bias.to(x)), y
+    def relu(self, mix: Float[Tensor, "L D"], bias: Float[Tensor, " D"]) -> Features:
+        """σ·relu((x − x̄)R/σ + b) and y − x̄, for one draw of R and b."""
+
+        def features(flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+            x, y = self.centred(flat)
+            scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
+            return torch.relu(x @ mix.to(x) + scale * bias.to(x)), y
+
+        return features
 
 
-def _without_bias(biased: Moments) -> Moments:
-    return Moments(biased.features[:-1, :-1], biased.cross[:-1], biased.target, biased.count).means()
+def level_shifted(real: Moments, deviation: float) -> Moments:
+    """The expectation of mean moments of φ = (x, 1) when every window is shifted by N(0, ``deviation``²)."""
+    variance, (size, horizon) = deviation**2, real.cross.shape
+    shift = torch.ones(size, 1, dtype=real.features.dtype, device=real.features.device)
+    shift[-1] = 0  # the bias feature does not shift
+    return Moments(
+        real.features + variance * shift @ shift.T, real.cross + variance * shift, real.target + variance * horizon, 1
+    )
