@@ -99,9 +99,13 @@ def test_the_loss_is_the_error_on_the_windows() -> None:
 
 
 def wiener(series: torch.Tensor, length: int = 20, **options: float) -> Wiener:
-    objective = Wiener(Wiener.Options(**{"features": 8, "draws": 1, **options}), Problem(L, H, length))
+    objective = Wiener(Wiener.Options(**{"features": 8, "draws": 1, "noise": 0, **options}), Problem(L, H, length))
     objective.prepare(series)
     return objective
+
+
+def means(window: tuple[torch.Tensor, torch.Tensor]) -> Moments:
+    return moments.window_moments([window]).means()
 
 
 def one(view: str) -> dict[str, float]:
@@ -117,12 +121,18 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     # scikit-learn minimises a sum where W(S) minimises a mean with the penalty ρ·tr(a)/D.
     penalty = 0.03 * np.trace(phi.T @ phi) / phi.shape[1]
     model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, y)
-    np.testing.assert_allclose(objective.student(torch.tensor(phi), torch.tensor(y)).numpy().T, model.coef_, rtol=1e-8)
+    np.testing.assert_allclose(
+        objective.student(means((torch.tensor(phi), torch.tensor(y)))).numpy().T, model.coef_, rtol=1e-8
+    )
     real_phi, real_y = (part.numpy() for part in features(flat(real)))
     mse = ((model.predict(real_phi) - real_y) ** 2).sum() / (real_y**2).sum()
     loss, terms = objective.loss(synthetic, torch.Generator())
     assert loss.item() == pytest.approx(mse, rel=1e-8)
-    assert set(terms) == {view}
+    assert set(terms) == {view, f"{view}_noise"}
+    residual = ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
+    assert terms[f"{view}_noise"].item() == pytest.approx(residual, rel=1e-8)
+    weighed = wiener(real, ridge=0.03, level=0, noise=0.7, **one(view)).loss(synthetic, torch.Generator())[0]
+    assert weighed.item() == pytest.approx(mse + 0.7 * residual, rel=1e-8)
 
 
 def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
@@ -131,7 +141,7 @@ def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     generator = torch.Generator().manual_seed(0)
     seen = {round(objective.loss(synthetic, generator)[0].item(), 9) for _ in range(60)}
     expected = {
-        round((v.real.loss(objective.student(*v.features(flat(synthetic[0])))) / v.real.target).item(), 9)
+        round((v.real.loss(objective.student(means(v.features(flat(synthetic[0]))))) / v.real.target).item(), 9)
         for v in objective.random
     }
     assert len(expected) == 5 and seen == expected
@@ -150,7 +160,7 @@ def test_level_shifts_are_their_expectation() -> None:
     """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
     real, synthetic = walk(200), walk(20, seed=1)[None]
     objective = wiener(real, level=2.0, **one("raw"))
-    weights = objective.student(*objective.raw(flat(synthetic[0])))
+    weights = objective.student(means(objective.raw(flat(synthetic[0]))))
     every = flat(real).repeat(400, 1)
     shifted = every + 2.0 * torch.randn(len(every), 1, dtype=every.dtype, generator=torch.Generator().manual_seed(0))
     phi, y = objective.raw(shifted)
@@ -184,7 +194,7 @@ def test_no_synthetic_series_beats_the_regression_on_all_data() -> None:
 
 
 def test_the_loss_has_the_gradient_it_claims() -> None:
-    objective = wiener(walk(80))
+    objective = wiener(walk(80), noise=0.5)
     synthetic = walk(20, seed=3)[None].requires_grad_()
     assert torch.autograd.gradcheck(lambda s: objective.loss(s, torch.Generator())[0], (synthetic,))
 

@@ -15,6 +15,10 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
 - relu: φ = σ·relu(R(x − x̄)/σ + b), R, b random: a stand-in for networks behind an instance normalisation.
   Features drawn once would be fitted like a training set: the loss on others stays 10% higher on ETTm1.
   So ``draws`` sets of features have their real moments taken, and each iteration uses one of them.
+
+A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
+each view also pays for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons become
+forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) does with experts.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ class WienerOptions(Options):
     raw: float = Field(1.0, ge=0, description="weight of the raw view")
     centred: float = Field(1.0, ge=0, description="weight of the centred linear view")
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
+    noise: float = Field(0.1, ge=0, description="weight of the share of synthetic horizons that W(S) cannot explain")
     features: int = Field(256, ge=1, description="D of the ReLU view")
     draws: int = Field(16, ge=1, description="sets of random features")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
@@ -91,14 +96,15 @@ class Wiener(Objective):
         total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
         for view in [*self.linear, *(self.random[i] for i in chosen)]:
-            error = view.real.loss(self.student(*view.features(flat))) / view.real.target
-            total = total + view.weight * error
-            terms[view.name] = error.detach()
+            own = moments.window_moments([view.features(flat)]).means().double()
+            weights = self.student(own)
+            error, noise = view.real.loss(weights) / view.real.target, own.loss(weights) / own.target
+            total = total + view.weight * (error + self.options.noise * noise)
+            terms |= {view.name: error.detach(), f"{view.name}_noise": noise.detach()}
         return total, terms
 
-    def student(self, features: Float[Tensor, "B D"], target: Float[Tensor, "B H"]) -> Float[Tensor, "D H"]:
-        """W(S), the ridge regression on the synthetic windows, solved in float64."""
-        own = moments.window_moments([(features, target)]).means().double()
+    def student(self, own: Moments) -> Float[Tensor, "D H"]:
+        """W(S), the ridge regression on synthetic windows of these mean moments."""
         ridge = self.options.ridge * own.features.diagonal().mean()
         identity = torch.eye(len(own.features), dtype=own.features.dtype, device=own.features.device)
         factor, info = torch.linalg.cholesky_ex(own.features + ridge * identity)
