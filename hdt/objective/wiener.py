@@ -17,8 +17,8 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
   So ``draws`` sets of features have their real moments taken, and each iteration uses one of them.
 
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
-each view also pays for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons become
-forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) does with experts.
+the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
+become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) does with experts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class WienerOptions(Options):
     raw: float = Field(1.0, ge=0, description="weight of the raw view")
     centred: float = Field(1.0, ge=0, description="weight of the centred linear view")
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
-    noise: float = Field(0.1, ge=0, description="weight of the share of synthetic horizons that W(S) cannot explain")
+    noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
     features: int = Field(256, ge=1, description="D of the ReLU view")
     draws: int = Field(16, ge=1, description="sets of random features")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
@@ -98,9 +98,13 @@ class Wiener(Objective):
         for view in [*self.linear, *(self.random[i] for i in chosen)]:
             own = moments.window_moments([view.features(flat)]).means().double()
             weights = self.student(own)
-            error, noise = view.real.loss(weights) / view.real.target, own.loss(weights) / own.target
-            total = total + view.weight * (error + self.options.noise * noise)
-            terms |= {view.name: error.detach(), f"{view.name}_noise": noise.detach()}
+            error = view.real.loss(weights) / view.real.target
+            total = total + view.weight * error
+            terms[view.name] = error.detach()
+            if view.name != "raw" and self.options.noise:
+                noise = own.loss(weights) / own.target
+                total = total + view.weight * self.options.noise * noise
+                terms[f"{view.name}_noise"] = noise.detach()
         return total, terms
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
