@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hdt.methods import METHODS
 from hdt.report import MARK, REAL
 
-PALETTE = ("#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#16a085", "#b7950b", "#7f8c8d", "#d98880", "#5d6d7e")
+PALETTE = ("#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#16a085", "#b7950b", "#5d6d7e", "#d98880")
 HIGHEST = 2.0  # bars and lines above this many times full data are cut
 
 
@@ -20,6 +21,7 @@ def write(table: pd.DataFrame, title: str, folder: Path) -> list[Path]:
     table.to_json(paths[1], orient="records", indent=1)
     paths[2].write_text(f"# {title}\n\n{markdown(table)}", encoding="utf-8")
     vary = varied(table)
+    title = title.removesuffix(" (published)")  # which only the tables show
     figure = bars(table, title) if vary is None else curve(table, vary, title)
     figure.savefig(paths[3], dpi=130)
     return paths
@@ -63,6 +65,11 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def _color(method: str) -> str:
+    """The same for a method in every picture."""
+    return PALETTE[list(METHODS).index(method) % len(PALETTE)]
+
+
 def bars(table: pd.DataFrame, title: str) -> Figure:
     """Test MSE: a group of bars per student, a bar per method, full data as a line across each group."""
     students = list(dict.fromkeys(table["student"]))
@@ -75,7 +82,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
         own = table[table["method"] == method].set_index("student")
         where = [s - 0.4 + (m + 0.5) * width for s, student in enumerate(students) if student in own.index]
         mse = own["mse"].reindex(students).dropna()
-        ax.bar(where, mse, width * 0.92, yerr=own["mse_std"].reindex(mse.index), color=PALETTE[m], label=method,
+        ax.bar(where, mse, width * 0.92, yerr=own["mse_std"].reindex(mse.index), color=_color(method), label=method,
                error_kw={"elinewidth": 0.8, "ecolor": MARK})  # fmt: skip
     for s, student in enumerate(students):
         top = max(top, HIGHEST * full[student])
@@ -96,9 +103,9 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     rest = table[table["method"] != "full"]
     means = rest.groupby(["method", vary], sort=False)["ratio_to_full"].mean().reset_index()
     order = means.groupby("method")["ratio_to_full"].mean().sort_values().index
-    for m, method in enumerate(order):
+    for method in order:
         own = means[means["method"] == method].sort_values(vary)
-        ax.plot(own[vary], own["ratio_to_full"], "o-", ms=4, color=PALETTE[m], label=method)
+        ax.plot(own[vary], own["ratio_to_full"], "o-", ms=4, color=_color(method), label=method)
     ax.axhline(1, color=REAL, lw=1.2)
     ax.annotate("full data", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))

@@ -10,9 +10,21 @@ import hdt
 from hdt.config import resolve
 from hdt.distance import nearest_distance
 from hdt.loop import optimise
+from hdt.methods import METHODS
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.start import STARTS
+
+EXPERTS = {"iterations": 30, "learning_rate": 0.05, "experts": 1, "expert_epochs": 2, "max_start": 1, "inner_batch": 8}
+QUICK = {
+    "harmonic": {"iterations": 30, "segments": 32, "k": 6},
+    "gradient": {"iterations": 30, "segments": 32},
+    "wiener": {"iterations": 60, "features": 16, "draws": 1},
+    "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
+    "mtt": EXPERTS,
+    "condtsf": EXPERTS,
+    "none": {"iterations": 0},
+}
 
 
 def files(distilled: hdt.Distilled, folder: str) -> dict[str, bytes]:
@@ -44,6 +56,16 @@ def test_poisoned_validation_and_test_parts_leave_the_distilled_bytes_identical(
     assert files(hdt.distill(clean, **SMALL), "clean") == files(hdt.distill(poisoned, **SMALL), "poisoned")
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_reads_beyond_the_training_part(method: str) -> None:
+    small = {name: value for name, value in SMALL.items() if name != "k"} | QUICK[METHODS[method].objective]
+    small["iterations"] = min(small["iterations"], 3)
+    clean, poisoned = make_frame(), make_frame()
+    poisoned.iloc[280:] = np.nan
+    first, second = (files(hdt.distill(f, method=method, **small), name) for f, name in [(clean, "a"), (poisoned, "b")])
+    assert first == second
+
+
 def test_poisoning_real_data_leaves_the_distilled_bytes_identical(data_dir: object) -> None:
     panel = hdt.load("ETTh1")
     values = panel.values.copy()
@@ -58,18 +80,6 @@ def test_the_training_part_does_matter() -> None:
     other = make_frame()
     other.iloc[5, 0] += 1.0
     assert not np.array_equal(hdt.distill(make_frame(), **SMALL).values, hdt.distill(other, **SMALL).values)
-
-
-EXPERTS = {"iterations": 30, "learning_rate": 0.05, "experts": 1, "expert_epochs": 2, "max_start": 1, "inner_batch": 8}
-QUICK = {
-    "harmonic": {"iterations": 30, "segments": 32, "k": 6},
-    "gradient": {"iterations": 30, "segments": 32},
-    "wiener": {"iterations": 60, "features": 16, "draws": 1},
-    "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
-    "mtt": EXPERTS,
-    "condtsf": EXPERTS,
-    "none": {"iterations": 0},
-}
 
 
 @pytest.mark.parametrize("start", STARTS)
