@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from hdt import config
 from hdt.errors import InputError, require
 from hdt.frames import Layout, parse_step
+from hdt.machine import replacing
 from hdt.series import Panel
 
 SCHEMA_VERSION = 1
@@ -250,10 +251,8 @@ def check_target(folder: Path, force: bool) -> None:
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Keep evaluation rows beside a run, where the report finds them."""
-    file = folder / EVALUATION
-    part = file.with_suffix(".part")
-    part.write_bytes(ROWS.dump_json(ROWS.validate_python(rows), indent=1))
-    part.replace(file)
+    with replacing(folder / EVALUATION) as part:
+        part.write_bytes(ROWS.dump_json(ROWS.validate_python(rows), indent=1))
 
 
 def read_evaluation(folder: Path) -> list[EvaluationRow]:

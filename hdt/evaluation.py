@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
-from hdt.machine import cache_folder
+from hdt.machine import cache_folder, replacing
 from hdt.series import Panel, Part
 from hdt.start import real_segments
 from hdt.students import STUDENTS, Training, build
@@ -171,9 +170,8 @@ def kept(file: Path, compute: Callable[[], Score]) -> Score:
         score = compute()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(score))
-        part.replace(file)
+        with replacing(file) as part:
+            part.write_text(json.dumps(score))
     except OSError:
         pass
     return score

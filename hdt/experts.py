@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from hdt.machine import replacing
 from hdt.students import build, flatten
 from hdt.train import seeded
 from hdt.windows import windows
@@ -66,12 +66,8 @@ def experts(
     checkpoints, seconds = torch.stack(every), time.perf_counter() - begun
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f".{os.getpid()}")
-        try:
+        with replacing(file) as part:
             save_file({"checkpoints": checkpoints.cpu()}, part, metadata={"seconds": str(seconds)})
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
     except (OSError, SafetensorError):
         pass  # a cache that cannot be written only costs time
     return Experts(checkpoints, 0.0)
