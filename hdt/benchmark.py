@@ -130,7 +130,8 @@ class Work:
 
         if self.folder is None:
             return compute()
-        key = _hash([run, self.evaluator.key(cell.student, cell.seed)])
+        size = cell.settings.sequences * (cell.settings.length - cell.settings.context - cell.settings.horizon + 1)
+        key = _hash([run, self.evaluator.key(cell.student, cell.seed, size)])
         return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:

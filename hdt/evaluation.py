@@ -59,31 +59,35 @@ class Evaluator:
         )
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
-    def training(self, student: str) -> Training:
-        """How that student is trained here."""
-        usual = STUDENTS[student].training_settings
+    def training(self, student: str, windows: int) -> Training:
+        """How that student is trained here on that many windows."""
+        usual = STUDENTS[student].training_for(windows)
         return replace(usual, shuffle_channels=self.augment and STUDENTS[student].mixes_channels)
 
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
         """Train on ``series``, choose the epoch on validation, read the test part once."""
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
         network = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
-        run = fit(network, series, self.val, seed, self.training(student))
+        run = fit(network, series, self.val, seed, self.training(student, self.windows(series)))
         test = errors(network, self.test)
         return {**test._asdict(), "validation_mse": run.validation_mse, "train_seconds": run.seconds}
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
         return kept(
-            cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
+            cache_folder() / "evaluations" / f"full-{self.key(student, seed, self.windows(self.train[None]))}.json",
             lambda: self.score(student, self.train[None], seed),
         )
 
-    def key(self, student: str, seed: int) -> str:
+    def windows(self, series: Float[Tensor, "N M C"] | np.ndarray) -> int:
+        """How many training windows a series has."""
+        return series.shape[0] * (series.shape[1] - self.context - self.horizon + 1)
+
+    def key(self, student: str, seed: int, windows: int) -> str:
         """Identifies everything but the training series that decides a score."""
         panel = self.panel
         data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
-        what = [PROTOCOL, data, panel.borders, panel.missing, student, asdict(self.training(student))]
+        what = [PROTOCOL, data, panel.borders, panel.missing, student, asdict(self.training(student, windows))]
         what += [self.context, self.horizon, seed, torch.__version__]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 

@@ -90,12 +90,12 @@ def fit(
     validation (evenly spaced windows of it) is measured at most ``CHECKS`` times, every so many epochs
     and after the last; the run ends early once ``training.patience`` halvings went by without a better one.
     """
-    training = training or student.training_settings
     generator = torch.Generator().manual_seed(seed)
     context, horizon = student.context, student.horizon
     every = windows(series, context, horizon)  # [N, n, L+H, C]
     per_sequence = every.shape[1]
     count = every.shape[0] * per_sequence
+    training = training or student.training_for(count)
     steps_per_epoch = math.ceil(count / training.batch)
     epochs = max(training.epochs, math.ceil(training.min_steps / steps_per_epoch))
     total, check_every = epochs * steps_per_epoch, math.ceil(epochs / CHECKS)

@@ -118,9 +118,9 @@ def test_bad_requests_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
 def test_augmentation_changes_only_students_that_mix_channels(frame: pd.DataFrame) -> None:
     panel = hdt.load(frame)
     plain, mixed = (Evaluator(panel, 12, 6, augment=augment) for augment in (False, True))
-    assert plain.key("dlinear", 0) == mixed.key("dlinear", 0)
-    assert plain.key("itransformer", 0) != mixed.key("itransformer", 0)
-    assert mixed.training("itransformer").shuffle_channels and not mixed.training("xpatch").shuffle_channels
+    assert plain.key("dlinear", 0, 100) == mixed.key("dlinear", 0, 100)
+    assert plain.key("itransformer", 0, 100) != mixed.key("itransformer", 0, 100)
+    assert mixed.training("itransformer", 100).shuffle_channels and not mixed.training("xpatch", 100).shuffle_channels
 
 
 def test_published_figures_are_found_for_their_setting_only() -> None:

@@ -126,6 +126,18 @@ def test_short_series_get_more_epochs_and_no_more_checks() -> None:
     assert run.best_step % max(1, run.steps // CHECKS) == 0
 
 
+def test_tiny_sets_have_their_own_settings_where_a_student_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten epochs of batches of 32 reach 700 steps from 70 batches an epoch on: 69 · 32 + 1 = 2209 windows."""
+    usual, tiny = STUDENTS["itransformer"].training_settings, STUDENTS["itransformer"].tiny_training_settings
+    assert [STUDENTS["itransformer"].training_for(n) for n in (193, 2208, 2209)] == [tiny, tiny, usual]
+    assert STUDENTS["dlinear"].training_for(193) == STUDENTS["dlinear"].training_settings
+    rates: list[float] = []
+    adam = torch.optim.AdamW
+    monkeypatch.setattr("torch.optim.AdamW", lambda p, lr, weight_decay: rates.append(lr) or adam(p, lr=lr))
+    fit(build("itransformer", 24, 12, 2, seed=0), noisy_sine(40)[None], noisy_sine(), seed=0)
+    assert rates == [5e-4]
+
+
 @pytest.mark.parametrize("name", ["dlinear", "itransformer", "xpatch"])
 def test_equal_seeds_train_alike(name: str) -> None:
     weights, before = [], torch.get_rng_state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,15 +32,24 @@ class Training:
 class Student(nn.Module):
     """Forecasts a horizon from a context: [B, L, C] → [B, H, C].
 
-    ``mixes_channels``: whether one channel's forecast depends on the others.
+    ``mixes_channels``: whether one channel's forecast depends on the others. ``tiny_training_settings``
+    hold for training sets so small that the published schedule has to be stretched.
     """
 
     training_settings: ClassVar[Training]
+    tiny_training_settings: ClassVar[Training | None] = None
     mixes_channels: ClassVar[bool] = False
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__()
         self.context, self.horizon, self.channels = context, horizon, channels
+
+    @classmethod
+    def training_for(cls, windows: int) -> Training:
+        """How this student is trained on that many windows."""
+        usual = cls.training_settings
+        steps = usual.epochs * math.ceil(windows / usual.batch)
+        return cls.tiny_training_settings if cls.tiny_training_settings and steps < usual.min_steps else usual
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         raise NotImplementedError
