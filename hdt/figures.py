@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from hdt.methods import METHODS
 from hdt.report import MARK, REAL
@@ -76,7 +77,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
     order = table[table["method"] != "full"].groupby("method")["ratio_to_full"].mean().sort_values().index
     figure = Figure(figsize=(3.2 + 2.4 * len(students), 4), layout="constrained")
     ax = figure.subplots()
-    width, top = 0.8 / len(order), 0.0
+    width = 0.8 / len(order)
     full = table[table["method"] == "full"].set_index("student")["mse"]
     for m, method in enumerate(order):
         own = table[table["method"] == method].set_index("student")
@@ -85,9 +86,13 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
         ax.bar(where, mse, width * 0.92, yerr=own["mse_std"].reindex(mse.index), color=_color(method), label=method,
                error_kw={"elinewidth": 0.8, "ecolor": MARK})  # fmt: skip
     for s, student in enumerate(students):
-        top = max(top, HIGHEST * full[student])
         ax.plot([s - 0.44, s + 0.44], [full[student]] * 2, color="black", lw=1.4, label=None if s else "full data")
-    ax.set_ylim(0, min(top, 1.15 * (table["mse"] + table["mse_std"]).max()))
+    top = min(HIGHEST * full.max(), 1.15 * (table["mse"] + table["mse_std"]).max())
+    ax.set_ylim(0, top)
+    for bar in ax.patches:
+        if isinstance(bar, Rectangle) and bar.get_height() > top:  # cut: say how high it is
+            ax.text(bar.get_x() + bar.get_width() / 2, 0.98 * top, f"{bar.get_height():.2f}",
+                    rotation=90, ha="center", va="top", color="white", fontsize=8)  # fmt: skip
     ax.set_xticks(range(len(students)), students)
     ax.set_ylabel("test MSE (scaled units)")
     ax.set_title(title, fontsize=10)

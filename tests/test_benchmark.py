@@ -156,6 +156,12 @@ def test_bars_stand_for_the_table() -> None:
     assert [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2][-2:] == [0.4, 0.4]
 
 
+def test_bars_that_are_cut_say_how_high_they_are() -> None:
+    axes = figures.bars(table(), "title").axes[0]
+    assert axes.get_ylim()[1] == pytest.approx(0.8)
+    assert [text.get_text() for text in axes.texts] == ["0.90", "0.90"]
+
+
 def test_all_files_are_written(tmp_path: Path) -> None:
     paths = figures.write(table(), "title", tmp_path)
     assert [path.name for path in paths] == ["table.csv", "table.json", "table.md", "table.png"]
