@@ -177,8 +177,9 @@ def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytes
 
 
 ANNOUNCED = """
-import sys
+import signal, sys
 from hdt import api, cli
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has its children ignore it
 work = api.distill_panel
 def announced(*args, **options):
     print("started", file=sys.stderr, flush=True)
@@ -196,7 +197,10 @@ def test_ctrl_c_leaves_no_half_written_run(csv: Path, tmp_path: Path) -> None:
         assert process.stderr.readline() == b"started\n"
         time.sleep(1)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert out == b"" and b"error: interrupted" in err and b"Traceback" not in err
     assert not (tmp_path / "runs").exists()
