@@ -112,7 +112,7 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
         own = means[means["method"] == method].sort_values(vary)
         ax.plot(own[vary], own["ratio_to_full"], "o-", ms=4, color=_color(method), label=method)
     ax.axhline(1, color=REAL, lw=1.2)
-    ax.annotate("full data", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+    ax.annotate("full data", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8)
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))
     ax.set_xlabel(vary)
     ax.set_ylabel("test MSE / that of full data, mean over students")
