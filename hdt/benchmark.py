@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hdt import api, config, datasets, methods, published
+from hdt import api, config, datasets, machine, methods, published
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.evaluation import Evaluator, Score, check, kept, summary
@@ -115,7 +115,7 @@ class Work:
         """The score of a cell, with the facts of its distillation."""
         if cell.settings is None:
             return self.evaluator.score_full(cell.student, cell.seed)
-        run = _hash([cell.settings.model_dump(), self.panel.train_sha256()])
+        run = _hash([cell.settings.model_dump(), self.panel.train_sha256(), machine.versions()])
 
         def compute() -> Score:
             distilled = self.distilled(cell, run)

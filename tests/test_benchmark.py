@@ -80,6 +80,14 @@ def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypa
         hdt.compare(frame, methods=["hdt"], out="out", **DLINEAR, **{**QUICK, "iterations": 4})
 
 
+def test_another_version_of_hdt_shares_no_cell(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
+    monkeypatch.setattr("hdt.machine.versions", lambda: {"hdt-ts": "9.9.9"})
+    monkeypatch.setattr(Evaluator, "score", lambda *_: pytest.fail("computed again"))
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
+
+
 def test_other_data_share_no_cell(frame: pd.DataFrame) -> None:
     first = hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
     second = hdt.compare(make_frame(seed=1), methods=["random"], out="out", **DLINEAR, **QUICK)
