@@ -1,14 +1,15 @@
 """The evaluation protocol, the same for every method and for full data (DESIGN, section 6).
 
-Scaler fitted on train; the student trains on one series only; its epoch is chosen on the real validation
-part; the test part is read once, every window of it; several seeds. ``random`` (a real segment of
-equal floats) and ``full`` are always there to compare with.
+Scaler fitted on train; the student trains on one series only; its epoch, and on tiny sets its learning rate,
+are chosen on the real validation part; the test part is read once, every window of it; several seeds.
+``random`` (a real segment of equal floats) and ``full`` are always there to compare with.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from hdt.machine import cache_folder, replacing
 from hdt.series import Panel, Part
 from hdt.start import real_segments
 from hdt.students import STUDENTS, Training, build
-from hdt.train import device_of, errors, fit
+from hdt.train import Diverged, device_of, errors, fit
 
 PROTOCOL = 3  # raise it when anything here changes a number; cached rows of other protocols are ignored
 Watcher = Callable[[str, int, int], None]
@@ -59,18 +60,31 @@ class Evaluator:
         )
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
-    def training(self, student: str, windows: int) -> Training:
-        """How that student is trained here on that many windows."""
-        usual = STUDENTS[student].training_for(windows)
-        return replace(usual, shuffle_channels=self.augment and STUDENTS[student].mixes_channels)
+    def trainings(self, student: str, windows: int) -> list[Training]:
+        """How that student is trained here on that many windows: the ways that validation chooses from."""
+        shuffle = self.augment and STUDENTS[student].mixes_channels
+        return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings_for(windows)]
 
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
-        """Train on ``series``, choose the epoch on validation, read the test part once."""
+        """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
+
+        ``train_seconds`` is the time of all trainings that were chosen from.
+        """
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
-        network = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
-        run = fit(network, series, self.val, seed, self.training(student, self.windows(series)))
+        best, network, seconds = math.inf, None, 0.0
+        for training in self.trainings(student, self.windows(series)):
+            candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
+            try:
+                run = fit(candidate, series, self.val, seed, training)
+            except Diverged:
+                continue
+            seconds += run.seconds
+            if run.validation_mse < best:
+                best, network = run.validation_mse, candidate
+        if network is None:
+            raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
         test = errors(network, self.test)
-        return {**test._asdict(), "validation_mse": run.validation_mse, "train_seconds": run.seconds}
+        return {**test._asdict(), "validation_mse": best, "train_seconds": seconds}
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
@@ -87,7 +101,7 @@ class Evaluator:
         """Identifies everything but the training series that decides a score."""
         panel = self.panel
         data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
-        what = [PROTOCOL, data, panel.borders, panel.missing, student, asdict(self.training(student, windows))]
+        what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student, windows))]
         what += [self.context, self.horizon, seed, torch.__version__]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 

@@ -31,6 +31,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+class Diverged(InputError):
+    """A training whose validation error was never finite."""
+
+
 class Errors(NamedTuple):
     """Mean squared and mean absolute error over every window, step and channel, in scaled units."""
 
@@ -95,7 +99,7 @@ def fit(
     every = windows(series, context, horizon)  # [N, n, L+H, C]
     per_sequence = every.shape[1]
     count = every.shape[0] * per_sequence
-    training = training or student.training_for(count)
+    training = training or student.training_settings
     steps_per_epoch = math.ceil(count / training.batch)
     epochs = max(training.epochs, math.ceil(training.min_steps / steps_per_epoch))
     total, check_every = epochs * steps_per_epoch, math.ceil(epochs / CHECKS)
@@ -124,7 +128,7 @@ def fit(
                 elif step - best_step >= patience:
                     break
     if best_state is None:
-        raise InputError("training diverged: the validation error was never finite; lower the learning rate")
+        raise Diverged("training diverged: the validation error was never finite; lower the learning rate")
     student.load_state_dict(best_state)
     return Fit(best, best_step, step, time.perf_counter() - start)
 

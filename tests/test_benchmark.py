@@ -128,7 +128,8 @@ def test_augmentation_changes_only_students_that_mix_channels(frame: pd.DataFram
     plain, mixed = (Evaluator(panel, 12, 6, augment=augment) for augment in (False, True))
     assert plain.key("dlinear", 0, 100) == mixed.key("dlinear", 0, 100)
     assert plain.key("itransformer", 0, 100) != mixed.key("itransformer", 0, 100)
-    assert mixed.training("itransformer", 100).shuffle_channels and not mixed.training("xpatch", 100).shuffle_channels
+    assert all(way.shuffle_channels for way in mixed.trainings("itransformer", 100))
+    assert not any(way.shuffle_channels for way in mixed.trainings("xpatch", 100))
 
 
 def test_published_figures_are_found_for_their_setting_only() -> None:

@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for student in STUDENTS.values():
         monkeypatch.setattr(student, "training_settings", Training(lr=5e-3, epochs=1, min_steps=2))
-        monkeypatch.setattr(student, "tiny_training_settings", None)
+        monkeypatch.setattr(student, "tiny_rates", (1.0,))
 
 
 def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) -> None:

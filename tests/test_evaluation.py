@@ -15,7 +15,7 @@ from hdt.train import errors, fit
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=20))
+    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=16))
 
 
 def test_rows_of_distilled_random_and_full_data_are_always_there(frame: pd.DataFrame) -> None:
@@ -40,12 +40,43 @@ def test_the_numbers_are_those_of_the_protocol_done_by_hand(frame: pd.DataFrame)
     for seed in range(2):
         random = real_segments(train, 1, 48, torch.Generator().manual_seed(seed))
         for name, series in [("distilled", torch.tensor(distilled.values)), ("random", random), ("full", train[None])]:
-            student = build("dlinear", 12, 6, 2, seed)
-            fit(student, series, val, seed)
-            expected[name].append(errors(student, test).mse)
+            runs = []
+            for rate in (5e-3, 2.5e-2):
+                student = build("dlinear", 12, 6, 2, seed)
+                run = fit(student, series, val, seed, Training(lr=rate, epochs=2, min_steps=16))
+                runs.append((run.validation_mse, errors(student, test).mse))
+            expected[name].append(min(runs)[1] if name != "full" else runs[0][1])
     for name, values in expected.items():
         assert table.loc[name, "mse"] == pytest.approx(np.mean(values), rel=1e-6)
         assert table.loc[name, "mse_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-6)
+
+
+def test_the_learning_rate_of_tiny_sets_is_the_one_best_on_validation(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
+    single = []
+    for rates in [(1.0,), (1e4,), (1e-6,)]:
+        monkeypatch.setattr(DLinear, "tiny_rates", rates)
+        single.append(evaluator.score("dlinear", tiny, 0))
+    monkeypatch.setattr(DLinear, "tiny_rates", (1e4, 1.0, 1e-6))
+    chosen = evaluator.score("dlinear", tiny, 0)
+    best = min(single, key=lambda score: score["validation_mse"])
+    assert {k: chosen[k] for k in ("mse", "mae", "validation_mse")} == {
+        k: best[k] for k in ("mse", "mae", "validation_mse")
+    }
+    assert len({score["validation_mse"] for score in single}) == 3
+
+
+def test_a_learning_rate_that_diverges_is_passed_over(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
+    monkeypatch.setattr(DLinear, "tiny_rates", (1.0,))
+    expected = evaluator.score("dlinear", tiny, 0)["mse"]
+    monkeypatch.setattr(DLinear, "tiny_rates", (1e36, 1.0))
+    assert evaluator.score("dlinear", tiny, 0)["mse"] == expected
+    monkeypatch.setattr(DLinear, "tiny_rates", (1e36, 1e37))
+    with pytest.raises(hdt.InputError, match="dlinear: every training diverged"):
+        evaluator.score("dlinear", tiny, 0)
 
 
 def test_the_test_part_changes_only_the_test_errors() -> None:
@@ -66,7 +97,7 @@ def test_full_data_is_trained_once(frame: pd.DataFrame, monkeypatch: pytest.Monk
     monkeypatch.setattr(evaluation, "fit", counting)
     distilled = hdt.distill(frame, **SMALL)
     first, second = hdt.evaluate(distilled, seeds=1), hdt.evaluate(distilled, seeds=1)
-    assert trained == [48, 48, 280, 48, 48]
+    assert trained == [48, 48, 48, 48, 280, 48, 48, 48, 48]  # two learning rates for tiny sets
     assert first["mse"].tolist() == second["mse"].tolist()
     changed = make_frame()
     changed.iloc[350, 0] += 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given
@@ -126,16 +127,13 @@ def test_short_series_get_more_epochs_and_no_more_checks() -> None:
     assert run.best_step % max(1, run.steps // CHECKS) == 0
 
 
-def test_tiny_sets_have_their_own_settings_where_a_student_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten epochs of batches of 32 reach 700 steps from 70 batches an epoch on: 69 · 32 + 1 = 2209 windows."""
-    usual, tiny = STUDENTS["itransformer"].training_settings, STUDENTS["itransformer"].tiny_training_settings
-    assert [STUDENTS["itransformer"].training_for(n) for n in (193, 2208, 2209)] == [tiny, tiny, usual]
-    assert STUDENTS["dlinear"].training_for(193) == STUDENTS["dlinear"].training_settings
-    rates: list[float] = []
-    adam = torch.optim.AdamW
-    monkeypatch.setattr("torch.optim.AdamW", lambda p, lr, weight_decay: rates.append(lr) or adam(p, lr=lr))
-    fit(build("itransformer", 24, 12, 2, seed=0), noisy_sine(40)[None], noisy_sine(), seed=0)
-    assert rates == [5e-4]
+@pytest.mark.parametrize(("name", "enough"), [("dlinear", 2209), ("itransformer", 2209), ("xpatch", 8833)])
+def test_tiny_sets_offer_validation_two_learning_rates(name: str, enough: int) -> None:
+    """Ten epochs reach 700 steps from 70 batches an epoch on: 69 · 32 + 1 = 2209 windows, 69 · 128 + 1 = 8833."""
+    usual = STUDENTS[name].training_settings
+    assert STUDENTS[name].trainings_for(enough) == (usual,)
+    for windows in (193, enough - 1):
+        assert STUDENTS[name].trainings_for(windows) == (usual, replace(usual, lr=5 * usual.lr))
 
 
 @pytest.mark.parametrize("name", ["dlinear", "itransformer", "xpatch"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -32,12 +32,14 @@ class Training:
 class Student(nn.Module):
     """Forecasts a horizon from a context: [B, L, C] → [B, H, C].
 
-    ``mixes_channels``: whether one channel's forecast depends on the others. ``tiny_training_settings``
-    hold for training sets so small that the published schedule has to be stretched.
+    ``mixes_channels``: whether one channel's forecast depends on the others. ``tiny_rates``: multiples of
+    the published learning rate to choose from, by validation error, where the training set is so small that the
+    published schedule has to be stretched: with few windows the published rate is too small for some sets
+    and too large for others (recipes/LOG.md).
     """
 
     training_settings: ClassVar[Training]
-    tiny_training_settings: ClassVar[Training | None] = None
+    tiny_rates: ClassVar[tuple[float, ...]] = (1.0, 5.0)
     mixes_channels: ClassVar[bool] = False
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
@@ -45,11 +47,12 @@ class Student(nn.Module):
         self.context, self.horizon, self.channels = context, horizon, channels
 
     @classmethod
-    def training_for(cls, windows: int) -> Training:
-        """How this student is trained on that many windows."""
+    def trainings_for(cls, windows: int) -> tuple[Training, ...]:
+        """How this student is trained on that many windows: the ways that validation chooses from."""
         usual = cls.training_settings
-        steps = usual.epochs * math.ceil(windows / usual.batch)
-        return cls.tiny_training_settings if cls.tiny_training_settings and steps < usual.min_steps else usual
+        if usual.epochs * math.ceil(windows / usual.batch) >= usual.min_steps:
+            return (usual,)
+        return tuple(replace(usual, lr=rate * usual.lr) for rate in cls.tiny_rates)
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         raise NotImplementedError

@@ -9,8 +9,7 @@ for Traffic (Electricity 5e-4, Traffic 1e-3).
 
 Deviations and choices: the authors also feed calendar features of the stamps as four more tokens; a
 synthetic series has no meaningful stamps, so nobody gets them here. One size for every data set, 2
-layers of d = 256 with feed-forward 256, so that a comparison has one student, not one per set. Tiny training
-sets use the authors' other learning rate, 5e-4: chosen on validation, recipes/LOG.md.
+layers of d = 256 with feed-forward 256, so that a comparison has one student, not one per set.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ class ITransformer(Student):
     """Attention between channels, each embedded as one token."""
 
     training_settings = Training(lr=1e-4)
-    tiny_training_settings = Training(lr=5e-4)
     mixes_channels = True
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
