@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -132,8 +133,8 @@ def test_tiny_sets_offer_validation_two_learning_rates(name: str, enough: int) -
     """Ten epochs reach 700 steps from 70 batches an epoch on: 69 · 32 + 1 = 2209 windows, 69 · 128 + 1 = 8833."""
     usual = STUDENTS[name].training_settings
     assert STUDENTS[name].trainings_for(enough) == (usual,)
-    for windows in (193, enough - 1):
-        assert STUDENTS[name].trainings_for(windows) == (usual, replace(usual, lr=5 * usual.lr))
+    for count in (193, enough - 1):
+        assert STUDENTS[name].trainings_for(count) == (usual, replace(usual, lr=5 * usual.lr))
 
 
 @pytest.mark.parametrize("name", ["dlinear", "itransformer", "xpatch"])
