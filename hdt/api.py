@@ -46,7 +46,7 @@ def prepare(
         # Settings first: a wrong flag should not cost reading the data.
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
-    resolved = config.resolve(panel.source, channels=panel.channels, **settings)
+    resolved = config.resolve(panel.source, real_channels=panel.channels, **settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -62,17 +62,19 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 
     from hdt.parameterization import PARAMETERIZATIONS
 
-    start = torch.zeros(settings.sequences, settings.length, panel.channels)
+    channels = settings.channels or panel.channels
+    start = torch.zeros(settings.sequences, settings.length, channels)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
     floats = parameterization.floats(parameterization.encode(start))
     windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
     steps = settings.options.get("steps_synthetic", 1)
-    graph = 10 * steps * settings.sequences * windows * panel.channels * (settings.context + settings.horizon) * 4
+    graph = 10 * steps * settings.sequences * windows * channels * (settings.context + settings.horizon) * 4
     data = 3 * panel.values.nbytes
     return {
         "data": panel.name,
         "train_rows": panel.borders[0],
         "channels": panel.channels,
+        "synthetic_channels": channels,
         "floats": floats,
         "compression": panel.borders[0] * panel.channels / floats,
         "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
@@ -114,9 +116,11 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
 
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
     outcome = optimise(train, settings, watch=watch)
-    real = mean_spectrum(train.double(), settings.length)
     synthetic = psd(outcome.series.double()).mean(dim=0)
-    bound = autocovariance_bound(synthetic, real.power, settings.length)
+    real = mean_spectrum(train.double(), settings.length).power
+    if settings.channels is not None:  # each synthetic channel stands for all real ones
+        real = real.mean(dim=1, keepdim=True).expand_as(synthetic)
+    bound = autocovariance_bound(synthetic, real, settings.length)
     floats = PARAMETERIZATIONS[settings.parameterization].floats(outcome.params)
     started = float((outcome.series - outcome.started).square().mean().sqrt())
     info = RunInfo(

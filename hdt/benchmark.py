@@ -115,7 +115,7 @@ class Work:
         """The score of a cell, with the facts of its distillation."""
         if cell.settings is None:
             return self.evaluator.score_full(cell.student, cell.seed)
-        run = _hash([cell.settings.model_dump(), self.panel.train_sha256(), machine.versions()])
+        run = _hash([cell.settings.model_dump(exclude_none=True), self.panel.train_sha256(), machine.versions()])
 
         def compute() -> Score:
             distilled = self.distilled(cell, run)

@@ -13,11 +13,13 @@ def card(distilled: Distilled, command: str) -> str:
     info = distilled.info
     settings, data = info.settings, info.data
     start = "" if info.distance.start is None else f" {info.distance.start:.2f} from the segment it started from,"
+    units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
     notices = "".join(f"- {notice}\n" for notice in data.notices)
     return f"""# {data.name}, distilled
 
-{settings.sequences} × {settings.length} synthetic steps of {len(data.columns)} channels, made from
-{data.borders[0]} real training rows by `{settings.method}` ({info.compression:.0f}× fewer numbers).
+{settings.sequences} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
+{data.borders[0]} real training rows of {len(data.columns)} channels by `{settings.method}`
+({info.compression:.0f}× fewer numbers).
 Made to train forecasters with a context of {settings.context} and a horizon of {settings.horizon} steps;
 it is not a record of anything that happened.
 
@@ -27,7 +29,7 @@ it is not a record of anything that happened.
 
 ## Use
 
-`synthetic.parquet` holds the series in original units. Its time stamps are placeholders: they start at
+`synthetic.parquet` holds the series in {units} units. Its time stamps are placeholders: they start at
 the first real stamp and keep its step.
 
 ```python

@@ -56,6 +56,7 @@ def distill(
     method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
+    channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
     k: Annotated[int | None, Option("--k", help="Harmonics kept per channel.")] = None,
     lam: Annotated[float | None, Option("--lam", help="λ, weight of the harmonic amplitudes.")] = None,
     acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
@@ -115,7 +116,7 @@ def distill(
     if as_json:
         fields = {
             "method": settings.method, "dataset": panel.name, "length": settings.length,
-            "channels": panel.channels, "floats": info.floats, "compression": info.compression,
+            "channels": len(distilled.columns), "floats": info.floats, "compression": info.compression,
             "seconds": info.seconds, "peak_rss_mb": info.peak_rss_mb, "out": str(out),
             "psd_gap": info.psd_gap, "acf_gap": info.acf_gap,
         }  # fmt: skip

@@ -31,6 +31,7 @@ class Settings(BaseModel):
     start: str
     length: int = Field(ge=2, description="M, synthetic steps")
     sequences: int = Field(1, ge=1, description="N, synthetic sequences")
+    channels: int | None = Field(None, ge=1, description="synthetic channels; None: as many as real ones")
     context: int = Field(ge=1, description="L")
     horizon: int = Field(ge=1, description="H")
     iterations: int = Field(ge=0)
@@ -40,7 +41,7 @@ class Settings(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict, description="hyperparameters of the objective")
 
 
-def resolve(data: object, *, channels: int | None = None, **given: Any) -> Settings:
+def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> Settings:
     """Complete settings: what is given, else the method's and the data set's defaults.
 
     A single channel is distilled to two sequences, others to one: with one, its constant level would be
@@ -52,8 +53,8 @@ def resolve(data: object, *, channels: int | None = None, **given: Any) -> Setti
     given = {name: value for name, value in given.items() if value is not None}
     method = methods.find(given.get("method", "hdt"))
     entry = registry.find(data) if isinstance(data, str) else None
-    if channels is None and entry is not None:
-        channels = entry.shape[1]
+    if real_channels is None and entry is not None:
+        real_channels = entry.shape[1]
     defaults: dict[str, Any] = {
         "parameterization": method.parameterization,
         "objective": method.objective,
@@ -61,12 +62,19 @@ def resolve(data: object, *, channels: int | None = None, **given: Any) -> Setti
         "iterations": method.iterations,
         "learning_rate": method.learning_rate,
         "length": entry.length if entry else DEFAULT_LENGTH,
-        "sequences": 2 if channels == 1 else 1,
+        "sequences": 2 if (given.get("channels") or real_channels) == 1 else 1,
         "context": entry.context if entry else DEFAULT_CONTEXT,
         "horizon": entry.horizon if entry else DEFAULT_HORIZON,
     }
     own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
     settings = validated(Settings, {**defaults, **own})
+    if real_channels is not None and settings.channels is not None:
+        require(
+            settings.channels <= real_channels,
+            f"channels={settings.channels}, but the data has {real_channels}; lower --channels",
+        )
+        if settings.channels == real_channels:
+            settings = settings.model_copy(update={"channels": None})
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
     options = {**inherited, **given.get("options", {}), **hyper}
@@ -99,6 +107,11 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
         ("backbone", settings.backbone, STUDENTS),
     ):
         require(name in known, f"unknown {what} {name!r}; known: {', '.join(known)}")
+    require(
+        settings.channels is None or OBJECTIVES[settings.objective].pools_channels,
+        f"objective {settings.objective!r} matches every channel with its own; leave --channels out, or choose another "
+        "--method, such as wiener",
+    )
     model = OBJECTIVES[settings.objective].Options
     for name in options:
         require(
@@ -164,9 +177,9 @@ def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any],
     return f"# {command}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
 
 
-def command(settings: Settings, data: str, load_options: Mapping[str, Any], channels: int | None = None) -> str:
+def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
     """The shortest command line that resolves to these settings."""
-    usual = resolve(data, channels=channels, method=settings.method, objective=settings.objective)
+    usual = resolve(data, real_channels=real_channels, method=settings.method, objective=settings.objective)
     words = ["hdt", "distill", data]
     for name, value in settings.model_dump(exclude={"options"}).items():
         if value != getattr(usual, name) or (name == "objective" and value != METHODS[settings.method].objective):

@@ -115,6 +115,19 @@ class Distilled:
     history: list[dict[str, float]] = field(default_factory=list)
     panel: Panel | None = None
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the synthetic channels: the real ones, or ``synthetic_1`` … when they are fewer."""
+        count = self.info.settings.channels
+        return self.info.data.columns if count is None else [f"synthetic_{n}" for n in range(1, count + 1)]
+
+    @property
+    def original(self) -> np.ndarray:
+        """Values [N, M, C] in original units; scaled units when channels stand for several real ones."""
+        if self.info.settings.channels is not None:
+            return self.values.astype(np.float64)
+        return self.values.astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
+
     def __repr__(self) -> str:
         n, length, channels = self.values.shape
         return (
@@ -126,14 +139,14 @@ class Distilled:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
 
         The stamps are placeholders that start at the first real stamp and keep its step. Of several
-        sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``.
+        sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``. Fewer synthetic than
+        real channels are called ``synthetic_1`` … and stay in scaled units: each stands for all of them.
         """
         data = self.info.data
         index = pd.date_range(pd.Timestamp(data.first_stamp), periods=self.values.shape[1], freq=parse_step(data.step))
-        original = self.values.astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
-        columns = data.columns
+        original, columns = self.original, self.columns
         if len(original) > 1:
-            columns = [f"{column}/{n}" for n in range(1, len(original) + 1) for column in data.columns]
+            columns = [f"{column}/{n}" for n in range(1, len(original) + 1) for column in columns]
         return Layout(**data.layout).frame(np.concatenate(list(original), axis=1), index, columns)
 
     def with_panel(self, panel: Panel) -> Distilled:
@@ -227,7 +240,7 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.
 
     from hdt.parameterization import PARAMETERIZATIONS
 
-    settings, channels = info.settings, len(info.data.columns)
+    settings, channels = info.settings, info.settings.channels or len(info.data.columns)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
     expected = parameterization.encode(torch.zeros(settings.sequences, settings.length, channels))
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}

@@ -26,7 +26,7 @@ from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.machine import cache_folder, replacing
 from hdt.series import Panel, Part
-from hdt.start import real_segments
+from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
 from hdt.train import Diverged, device_of, errors, fit
 
@@ -151,7 +151,8 @@ def evaluate(
                     scores.append(evaluator.score(student, distilled.values, seed))
                 elif trained_on == "random":
                     draw = torch.Generator().manual_seed(seed)
-                    segments = real_segments(evaluator.train, sequences, length, draw)
+                    some = some_channels(evaluator.train, info.settings.channels, draw)
+                    segments = real_segments(some, sequences, length, draw)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))

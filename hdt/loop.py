@@ -15,7 +15,7 @@ from hdt.config import Settings
 from hdt.errors import InputError, require
 from hdt.objective import OBJECTIVES, Problem
 from hdt.parameterization import PARAMETERIZATIONS, Params
-from hdt.start import start
+from hdt.start import some_channels, start
 from hdt.train import device_of
 
 Watcher = Callable[[int, int, dict[str, float]], None]
@@ -48,10 +48,11 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     generator = torch.Generator().manual_seed(settings.seed)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
     kind = OBJECTIVES[settings.objective]
-    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
+    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone, settings.channels)
     objective = kind(kind.Options(**settings.options), problem)
     objective.prepare(series)
-    started = start(settings.start, series, settings.sequences, settings.length, generator)
+    drawn = some_channels(series, settings.channels, generator)
+    started = start(settings.start, drawn, settings.sequences, settings.length, generator)
     params = {name: tensor.requires_grad_() for name, tensor in parameterization.encode(started).items()}
     groups = [(list(params.values()), settings.learning_rate)]
     groups += [([tensor], rate) for tensor, rate in objective.learned()]

@@ -20,6 +20,8 @@ from hdt import spectrum
 from hdt.series import Panel
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hdt.distilled import Distilled
 
 REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
@@ -54,7 +56,7 @@ def draw(distilled: Distilled) -> dict[str, Figure]:
 
 
 def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str, sharey: bool = False) -> Figure:
-    columns = distilled.info.data.columns
+    columns = distilled.columns
     shown = min(len(columns), MOST_CHANNELS)
     width = min(shown, 3)
     rows = -(-shown // width)
@@ -78,8 +80,12 @@ def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str,
 
 def _series_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
     info, panel = distilled.info, distilled.panel
-    synthetic = distilled.values * info.scaler_std + info.scaler_mean
-    real = None if panel is None else panel.scaler.inverse(_typical_segment(panel, info.settings.length))
+    synthetic = distilled.original
+    real = (
+        None
+        if panel is None or info.settings.channels is not None
+        else panel.scaler.inverse(_typical_segment(panel, info.settings.length))
+    )
 
     def paint(ax: Axes, c: int) -> None:
         if real is not None:
@@ -97,10 +103,13 @@ def _typical_segment(panel: Panel, length: int) -> np.ndarray:
     return train[start : start + length]
 
 
-def _real_spectrum(panel: Panel, length: int) -> spectrum.Spectrum:
+def _real_power(distilled: Distilled, panel: Panel) -> Tensor:
+    """Mean PSD of the real channels [F, C]; for fewer synthetic channels, of what each stands for."""
     import torch
 
-    return spectrum.mean_spectrum(torch.tensor(panel.part("train")), length)
+    settings = distilled.info.settings
+    power = spectrum.mean_spectrum(torch.tensor(panel.part("train")), settings.length).power
+    return power if settings.channels is None else power.mean(dim=1, keepdim=True).expand(-1, settings.channels)
 
 
 def _spectrum_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
@@ -110,7 +119,7 @@ def _spectrum_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
     synthetic = spectrum.psd(torch.tensor(distilled.values).double()).mean(0).sqrt().numpy()
     real = None
     if distilled.panel is not None:
-        real = _real_spectrum(distilled.panel, info.settings.length).power.sqrt().numpy()
+        real = _real_power(distilled, distilled.panel).sqrt().numpy()
 
     def paint(ax: Axes, c: int) -> None:
         bins = np.arange(len(synthetic))
@@ -134,7 +143,7 @@ def _acf_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
     synthetic = spectrum.autocovariance(power, length).numpy()
     real = None
     if distilled.panel is not None:
-        real = spectrum.autocovariance(_real_spectrum(distilled.panel, length).power, length).numpy()
+        real = spectrum.autocovariance(_real_power(distilled, distilled.panel), length).numpy()
 
     def paint(ax: Axes, c: int) -> None:
         lags = np.arange(length // 2 + 1)
@@ -185,8 +194,8 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
     start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
     facts = {
         "training data": f"{data.borders[0]:,} rows × {len(data.columns)} channels",
-        "synthetic": f"{settings.sequences} × {settings.length} steps × {len(data.columns)} channels = {info.floats:,} "
-        f"floats ({info.compression:.0f}× fewer)",
+        "synthetic": f"{settings.sequences} × {settings.length} steps × {len(distilled.columns)} channels = "
+        f"{info.floats:,} floats ({info.compression:.0f}× fewer)",
         "made in": f"{info.seconds:.1f} s on {info.device}",
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",
         "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest real sub-series{start}",
@@ -201,8 +210,8 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
         f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure>"
         for name, image in images.items()
     )
-    more = len(data.columns) - MOST_CHANNELS
-    hidden = f"<p>The first {MOST_CHANNELS} of {len(data.columns)} channels are drawn.</p>" if more > 0 else ""
+    more = len(distilled.columns) - MOST_CHANNELS
+    hidden = f"<p>The first {MOST_CHANNELS} of {len(distilled.columns)} channels are drawn.</p>" if more > 0 else ""
     title = html.escape(f"{data.name} distilled by {settings.method}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'

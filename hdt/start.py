@@ -35,6 +35,13 @@ def start(
     raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
 
 
+def some_channels(series: Float[Tensor, "T C"], channels: int | None, generator: torch.Generator) -> Tensor:
+    """``channels`` random ones of a series, [T, C_s]; all of them when None."""
+    if channels is None:
+        return series
+    return series[:, torch.randperm(series.shape[1], generator=generator)[:channels].to(series.device)]
+
+
 def real_segments(
     series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
 ) -> Float[Tensor, "N M C"]:

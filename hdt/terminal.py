@@ -37,7 +37,9 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     """What a distillation did, on one screen, and what to do next."""
     info = distilled.info
     settings, rows, channels = info.settings, info.data.borders[0], len(info.data.columns)
-    synthetic = f"{settings.length} × {channels}" + (f" × {settings.sequences}" if settings.sequences > 1 else "")
+    synthetic = f"{settings.length} × {len(distilled.columns)}" + (
+        f" × {settings.sequences}" if settings.sequences > 1 else ""
+    )
     options = "".join(f", {name} {settings.options[name]}" for name in ("k", "lam") if name in settings.options)
     memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
     print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")

@@ -84,15 +84,16 @@ def errors(student: Student, series: Float[Tensor, "T C"], most: int | None = No
 def fit(
     student: Student,
     series: Float[Tensor, "N M C"],
-    validation: Float[Tensor, "T C"],
+    validation: Float[Tensor, "T C_real"],
     seed: int,
     training: Training | None = None,
 ) -> Fit:
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
-    The device is that of ``series``. The learning rate halves ``training.epochs`` times over the run;
-    validation (evenly spaced windows of it) is measured at most ``CHECKS`` times, every so many epochs
-    and after the last; the run ends early once ``training.patience`` halvings went by without a better one.
+    The device is that of ``series``, which may have fewer channels than ``validation``. The learning rate
+    halves ``training.epochs`` times over the run; validation (evenly spaced windows of it) is measured at most
+    ``CHECKS`` times, every so many epochs and after the last; the run ends early once
+    ``training.patience`` halvings went by without a better one.
     """
     generator = torch.Generator().manual_seed(seed)
     context, horizon = student.context, student.horizon

@@ -111,3 +111,14 @@ def test_unreadable_lengths_are_found_before_the_loop() -> None:
         hdt.distill(make_frame(), length=300, context=12, horizon=6, k=4)
     with pytest.raises(InputError, match=r"2\d training rows are fewer than context \+ horizon = 30"):
         hdt.distill(make_frame(40), length=40, context=24, horizon=6, k=4)
+
+
+def test_fewer_channels_are_for_objectives_that_pool_them() -> None:
+    settings = config.resolve("ETTh1", method="wiener", channels=3)
+    assert settings.channels == 3 and settings.sequences == 1
+    assert config.resolve("ETTh1", method="wiener", channels=1).sequences == 2
+    assert config.resolve("ETTh1", method="wiener", channels=7) == config.resolve("ETTh1", method="wiener")
+    with pytest.raises(InputError, match="channels=8, but the data has 7; lower --channels"):
+        config.resolve("ETTh1", method="wiener", channels=8)
+    with pytest.raises(InputError, match="matches every channel with its own; leave --channels out"):
+        config.resolve("ETTh1", method="hdt", channels=3)

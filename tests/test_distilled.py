@@ -52,6 +52,38 @@ def test_a_single_channel_gives_two_sequences_named_plainly(frame: pd.DataFrame,
     assert hdt.distill(frame[["load"]], sequences=1, **SMALL).to_frame().columns.tolist() == ["load"]
 
 
+POOLED = {
+    **{name: value for name, value in SMALL.items() if name != "k"},
+    "method": "wiener",
+    "features": 8,
+    "draws": 2,
+}
+
+
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_fewer_channels_are_named_plainly_and_stay_in_scaled_units(layout: str, tmp_path: Path) -> None:
+    frame = make_frame(columns=("load", "wind", "sun"))
+    given = (
+        frame
+        if layout == "wide"
+        else frame.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+    )
+    distilled = hdt.distill(given, channels=2, **POOLED)
+    assert distilled.values.shape == (1, 48, 2) and distilled.info.floats == 96
+    assert len(distilled.info.psd_gaps) == 2 and distilled.info.acf_gap <= distilled.info.psd_gap
+    back = distilled.to_frame()
+    if layout == "long":
+        assert set(back["unique_id"]) == {"synthetic_1", "synthetic_2"}
+        back = back.pivot(index="ds", columns="unique_id", values="y")
+    assert list(back.columns) == ["synthetic_1", "synthetic_2"]
+    np.testing.assert_allclose(back, distilled.values[0])
+    folder = distilled.save(tmp_path / "run")
+    loaded = hdt.Distilled.load(folder)
+    np.testing.assert_array_equal(loaded.values, distilled.values)
+    assert "--channels 2" in (folder / "recipe.yaml").read_text().splitlines()[0]
+    assert "scaled (each channel stands for all real ones) units" in (folder / "README.md").read_text()
+
+
 def test_a_run_folder_is_complete_and_reads_back_equal(frame: pd.DataFrame, run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
     distilled, loaded = hdt.distill(frame, **SMALL), hdt.Distilled.load(run)

@@ -9,7 +9,7 @@ from conftest import SMALL, make_frame
 import hdt
 from hdt import evaluation
 from hdt.start import real_segments
-from hdt.students import DLinear, Training, build
+from hdt.students import STUDENTS, DLinear, Training, build
 from hdt.train import errors, fit
 
 
@@ -103,6 +103,26 @@ def test_full_data_is_trained_once(frame: pd.DataFrame, monkeypatch: pytest.Monk
     changed.iloc[350, 0] += 1
     hdt.evaluate(hdt.distill(changed, **SMALL), seeds=1)
     assert trained[-1] == 280
+
+
+def test_students_of_fewer_channels_are_scored_on_all_beside_as_many_random_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = make_frame(columns=("load", "wind", "sun"))
+    for student in STUDENTS.values():
+        monkeypatch.setattr(student, "training_settings", Training(lr=5e-3, epochs=1, min_steps=2))
+    trained: list[int] = []
+
+    def counting(student: torch.nn.Module, series: torch.Tensor, *rest: object) -> object:
+        trained.append(series.shape[2])
+        return fit(student, series, *rest)
+
+    monkeypatch.setattr(evaluation, "fit", counting)
+    small = {**SMALL, "method": "wiener", "features": 8, "draws": 2, "channels": 2}
+    del small["k"]
+    table = hdt.evaluate(hdt.distill(frame, **small), students=list(STUDENTS), seeds=1)
+    assert len(table) == 9 and np.isfinite(table["mse"]).all()
+    assert sorted(set(trained)) == [2, 3] and trained.count(3) == 3
 
 
 def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:

@@ -182,6 +182,18 @@ def test_xpatch_cuts_the_seasonal_part_into_twelve_patches() -> None:
         np.testing.assert_allclose(cut, [padded[8 * i : 8 * i + 16] for i in range(12)], atol=1e-5)
 
 
+def test_xpatch_uses_the_mean_of_its_affine_vectors_on_another_number_of_channels() -> None:
+    student, context = evaluating("xpatch", 24, 12, 3), double(2, 24, 5)
+    torch.nn.init.uniform_(student.scale, 0.5, 2)
+    torch.nn.init.uniform_(student.shift, -1, 1)
+    same = build("xpatch", 24, 12, 5, seed=0).double().eval()
+    state = student.state_dict()
+    same.load_state_dict({**state, "scale": state["scale"].mean().expand(5), "shift": state["shift"].mean().expand(5)})
+    torch.testing.assert_close(student(context), same(context))
+    state["scale"][0] += 1
+    assert not torch.allclose(student(context), same(context))
+
+
 def test_xpatch_forecast_from_its_equations() -> None:
     """The two streams written out; fresh batch norms in evaluation mode only divide by √(1 + 1e-5)."""
     student = evaluating("xpatch", 32, 4, 2)

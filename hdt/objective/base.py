@@ -18,12 +18,16 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """What every objective needs to know: context L, horizon H, length M and the backbone student."""
+    """What every objective needs to know: context L, horizon H, length M and the backbone student.
+
+    ``channels``: how many synthetic ones, when they are fewer than the real ones.
+    """
 
     context: int
     horizon: int
     length: int
     backbone: str = "dlinear"
+    channels: int | None = None
 
 
 class Options(BaseModel):
@@ -35,11 +39,13 @@ class Options(BaseModel):
 class Objective(ABC):
     """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
 
-    ``kept`` marks the harmonics it is restricted to, if any; ``saved_seconds`` is work that was
+    ``pools_channels``: whether it reads windows of any channel alike, so that there may be fewer synthetic than
+    real channels. ``kept`` marks the harmonics it is restricted to, if any; ``saved_seconds`` is work that was
     done before and read from a cache, to be counted all the same.
     """
 
     Options: ClassVar[type[Options]]
+    pools_channels: ClassVar[bool] = True
     kept: Bool[Tensor, "F C"] | None = None
 
     def __init__(self, options: Any, problem: Problem) -> None:

@@ -45,6 +45,7 @@ class GradientMatching(Objective):
     """L_grad above; ``kept`` restricts both signals to the marked harmonics."""
 
     Options = GradientOptions
+    pools_channels = False
 
     def prepare(self, series: Float[Tensor, "T C"]) -> None:
         self.series = series

@@ -39,6 +39,7 @@ class HarmonicMatching(Objective):
     """The HDT objective; terms of weight zero are not computed."""
 
     Options = HarmonicOptions
+    pools_channels = False
 
     def __init__(self, options: HarmonicOptions, problem: Problem) -> None:
         super().__init__(options, problem)

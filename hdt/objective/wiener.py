@@ -36,6 +36,7 @@ from hdt.errors import InputError
 from hdt.moments import Features, Moments
 from hdt.objective.base import Objective, Options, Terms
 from hdt.objective.features import Centred, Raw, Rectified
+from hdt.start import some_channels
 from hdt.windows import windows
 
 
@@ -80,7 +81,10 @@ class Wiener(Objective):
             self.linear.append(View("centred", options.centred, Centred(context), real))
         self.random: list[list[View]] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        for name, weight in (("relu", options.relu), ("mixed", options.mixed if series.shape[1] > 1 else 0.0)):
+        for name, weight in (
+            ("relu", options.relu),
+            ("mixed", options.mixed if (self.problem.channels or series.shape[1]) > 1 else 0.0),
+        ):
             if weight:
                 draws = range(options.draws)
                 self.random.append([self.rectified(name, weight, draw, series, generator) for draw in draws])
@@ -94,6 +98,8 @@ class Wiener(Objective):
         stride = -(-count // options.most_windows)
         features = Rectified.draw(context, options.features, name == "mixed", generator).to(series.device)
         part = series[draw * stride // options.draws :]
+        if features.others is not None:  # fewer synthetic channels see fewer others
+            part = some_channels(part, self.problem.channels, generator)
         return View(name, weight, features, moments.stream(part, context, horizon, features, stride).means())
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:

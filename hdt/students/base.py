@@ -30,7 +30,7 @@ class Training:
 
 
 class Student(nn.Module):
-    """Forecasts a horizon from a context: [B, L, C] → [B, H, C].
+    """Forecasts a horizon from a context: [B, L, C] → [B, H, C], for any C, whatever it was trained on.
 
     ``mixes_channels``: whether one channel's forecast depends on the others. ``tiny_rates``: multiples of
     the published learning rate to choose from, by validation error, where the training set is so small that the

@@ -9,7 +9,8 @@ sigmoid decay over 100 epochs with patience 10, arctangent-weighted MAE loss.
 
 Deviations and choices: MSE loss, so that every student is trained for what is reported; batch 128 and
 learning rate 5e-4 with 10 epochs of halving, a tenth of the authors' epochs: the same schedule for
-all sets and students. The exponential average is one matrix product instead of a loop on CUDA.
+all sets and students. The exponential average is one matrix product instead of a loop on CUDA. On series
+with another number of channels than it was trained on, it uses the mean of its RevIN vectors.
 """
 
 from __future__ import annotations
@@ -91,8 +92,10 @@ class XPatch(Student):
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         mean = context.mean(dim=1, keepdim=True)
         std = torch.sqrt(context.var(dim=1, keepdim=True, correction=0) + EPS)
-        x = ((context - mean) / std * self.scale + self.shift).transpose(1, 2).flatten(0, 1)  # [B·C, L]
+        own = context.shape[2] == self.channels
+        scale, shift = (part if own else part.mean() for part in (self.scale, self.shift))
+        x = ((context - mean) / std * scale + shift).transpose(1, 2).flatten(0, 1)  # [B·C, L]
         trend = x @ self.average.T
         joined = self.join(torch.cat([self.seasonal(x - trend), self.trend(trend)], dim=-1))
-        forecast = joined.unflatten(0, (len(context), self.channels)).transpose(1, 2)
-        return (forecast - self.shift) / (self.scale + EPS**2) * std + mean
+        forecast = joined.unflatten(0, (len(context), -1)).transpose(1, 2)
+        return (forecast - shift) / (scale + EPS**2) * std + mean
