@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from hdt import config, datasets, machine
+from hdt import config, datasets, machine, stationarity
 from hdt.config import Settings
 from hdt.distance import nearest_distance
 from hdt.distilled import DataInfo, Distance, Distilled, RunInfo
@@ -115,6 +115,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     from hdt.train import device_of
 
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    drift = stationarity.notice(panel.part("train"), list(panel.columns), settings.objective, settings.options)
     outcome = optimise(train, settings, watch=watch)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = mean_spectrum(train.double(), settings.length).power
@@ -136,7 +137,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
             step=format_step(panel.step),
             layout=vars(panel.layout),
             train_sha256=panel.train_sha256(),
-            notices=list(panel.notices),
+            notices=[*panel.notices, *([drift] if drift else [])],
         ),
         scaler_mean=panel.scaler.mean.tolist(),
         scaler_std=panel.scaler.std.tolist(),
@@ -155,6 +156,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
             start=None if settings.start == "phase" else started,
             nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
         ),
+        chosen=outcome.chosen,
     )
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)

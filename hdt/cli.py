@@ -57,8 +57,9 @@ def distill(
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
     channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
-    k: Annotated[int | None, Option("--k", help="Harmonics kept per channel.")] = None,
-    lam: Annotated[float | None, Option("--lam", help="λ, weight of the harmonic amplitudes.")] = None,
+    budget: Annotated[int | None, Option(help="Stored floats at most: sets M and the channels.")] = None,
+    k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, or auto: 99% of the energy.")] = None,
+    lam: Annotated[str | None, Option("--lam", help="λ, weight of the amplitudes, or auto: equal gradients.")] = None,
     acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
     context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
@@ -94,6 +95,7 @@ def distill(
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
     flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
+    flags |= {name: config.number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **config.parse_options(option), **flags}
@@ -103,8 +105,6 @@ def distill(
         return print_json(plan) if as_json else print_settings(plan)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)
-    for notice in panel.notices:
-        say(f"note: {notice}")
     with progress_bar() as bar:
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = api.distill_panel(
@@ -113,6 +113,8 @@ def distill(
         )  # fmt: skip
     distilled.save(out, force=force)
     info = distilled.info
+    for notice in info.data.notices:
+        say(f"note: {notice}")
     if as_json:
         fields = {
             "method": settings.method, "dataset": panel.name, "length": settings.length,

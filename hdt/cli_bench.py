@@ -23,7 +23,7 @@ def compare(
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
-    k: Annotated[int | None, Option("--k", help="Harmonics kept per channel, for methods that choose them.")] = None,
+    k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, for methods that choose them.")] = None,
     seeds: Annotated[int, Option(help="Distillations per method, one training of each student on each.")] = 3,
     vary: Annotated[str | None, Option(help="One setting at several values: length=240,384,768 or k=8,32.")] = None,
     option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
@@ -38,7 +38,8 @@ def compare(
     """
     from hdt import config
 
-    named = {"length": length, "context": context, "horizon": horizon, "k": k}
+    harmonics = None if k is None else config.number_or_auto("k", k)
+    named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
     given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), augment, device, out, as_json, given)

@@ -46,7 +46,8 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
 
     A single channel is distilled to two sequences, others to one: with one, its constant level would be
     absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
-    hyperparameters of the objective, such as ``k`` and ``lam``; ``None`` means "not given". Raises
+    hyperparameters of the objective, such as ``k`` and ``lam``; ``None`` means "not given". ``budget``, stored
+    floats at most, sets length and channels. Raises
     :class:`InputError` naming the first setting that is unknown or out of range. Only an objective's
     hyperparameters need torch to be checked.
     """
@@ -66,7 +67,10 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         "context": entry.context if entry else DEFAULT_CONTEXT,
         "horizon": entry.horizon if entry else DEFAULT_HORIZON,
     }
+    budget = given.pop("budget", None)
     own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
+    if budget is not None and real_channels is not None:
+        own = {**own, **_within(budget, {**defaults, **own}, real_channels)}
     settings = validated(Settings, {**defaults, **own})
     if real_channels is not None and settings.channels is not None:
         require(
@@ -91,6 +95,30 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         f"k={k} harmonics, but a series of M = {settings.length} steps has M//2+1 = {bins}; lower --k",
     )
     return settings.model_copy(update={"options": checked_options(settings, options)})
+
+
+def _within(budget: int, wanted: dict[str, Any], real_channels: int) -> dict[str, int]:
+    """Length, channels and sequences of at most ``budget`` stored floats, N·M·C.
+
+    More than the wanted length needs goes into a longer series; less than it needs costs channels where an
+    objective pools them, then length.
+    """
+    from hdt.objective import OBJECTIVES
+
+    require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
+    sequences, objective = wanted["sequences"], OBJECTIVES.get(wanted["objective"])
+    channels = wanted.get("channels") or real_channels
+    if "channels" not in wanted and objective is not None and objective.pools_channels:
+        channels = max(1, min(channels, budget // (sequences * wanted["length"])))
+    if channels == 1:
+        sequences = max(sequences, 2)
+    length, size = budget // (sequences * channels), wanted["context"] + wanted["horizon"]
+    require(
+        length >= size,
+        f"budget={budget} leaves {length} steps ({sequences} × {channels} channels), fewer than context + horizon = "
+        f"{size}; give at least {sequences * channels * size}",
+    )
+    return {"length": length, "channels": channels, "sequences": sequences}
 
 
 def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
@@ -127,8 +155,17 @@ def validated(model: type[Model], values: dict[str, Any]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{name}={first['input']!r}: {first['msg']}") from None
+        raise InputError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+
+def number_or_auto(name: str, text: str) -> int | float | str:
+    """The value of a flag that takes a number or ``auto``."""
+    value = yaml.safe_load(text)
+    require(
+        value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)),
+        f"--{name} {text}: expected a number or auto",
+    )
+    return value
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, Any]:

@@ -61,7 +61,10 @@ class Distance(Strict):
 
 
 class RunInfo(Strict):
-    """``run.json``: everything that identifies a run, and its measurements."""
+    """``run.json``: everything that identifies a run, and its measurements.
+
+    ``chosen`` holds the values of hyperparameters given as ``auto``.
+    """
 
     schema_version: int = SCHEMA_VERSION
     settings: config.Settings
@@ -80,6 +83,7 @@ class RunInfo(Strict):
     acf_gaps: list[float]
     harmonics: list[list[int]] | None
     distance: Distance
+    chosen: dict[str, float] = {}
 
 
 class EvaluationRow(Strict):

@@ -24,7 +24,8 @@ Watcher = Callable[[int, int, dict[str, float]], None]
 class Outcome(NamedTuple):
     """Learned parameters, the series they decode to, where it started, kept harmonics, and the loss log.
 
-    All tensors are on the CPU; ``kept`` is None for objectives that do not choose harmonics.
+    All tensors are on the CPU; ``kept`` is None for objectives that do not choose harmonics; ``chosen`` holds
+    what became of hyperparameters given as ``auto``.
     """
 
     params: Params
@@ -33,6 +34,7 @@ class Outcome(NamedTuple):
     kept: Bool[Tensor, "F C"] | None
     history: list[dict[str, float]]
     seconds: float
+    chosen: dict[str, float]
 
 
 def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None) -> Outcome:
@@ -88,6 +90,5 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
     kept = None if objective.kept is None else objective.kept.cpu()
-    return Outcome(
-        learned, decoded, started.cpu(), kept, history, time.perf_counter() - begun + objective.saved_seconds
-    )
+    seconds = time.perf_counter() - begun + objective.saved_seconds
+    return Outcome(learned, decoded, started.cpu(), kept, history, seconds, objective.chosen)

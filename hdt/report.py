@@ -200,7 +200,9 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",
         "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest real sub-series{start}",
         "settings": ", ".join(
-            f"{k} {v}" for k, v in {**settings.model_dump(), **settings.options}.items() if k != "options"
+            f"{k} {v}"
+            for k, v in {**settings.model_dump(), **settings.options, **info.chosen}.items()
+            if k != "options"
         ),
         **{f"note {n}": notice for n, notice in enumerate(data.notices, 1)},
     }

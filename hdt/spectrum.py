@@ -42,6 +42,13 @@ def top_harmonics(amplitude: Float[Tensor, "F C"], k: int) -> Bool[Tensor, "F C"
     return kept.scatter_(0, amplitude.topk(k, dim=0).indices, True)
 
 
+def harmonics_for(amplitude: Float[Tensor, "F C"], length: int, share: float) -> int:
+    """The smallest k whose k largest harmonics hold ``share`` of the energy, averaged over channels."""
+    energy = (amplitude.square() * bin_weights(length).to(amplitude)).sort(dim=0, descending=True).values
+    held = (energy.cumsum(dim=0) / energy.sum(dim=0).clamp(min=torch.finfo(energy.dtype).tiny)).mean(dim=1)
+    return min(int((held < share).sum()) + 1, len(held))
+
+
 def keep_harmonics(series: Float[Tensor, "... M C"], kept: Bool[Tensor, "F C"]) -> Float[Tensor, "... M C"]:
     """The part of the series made of the marked harmonics: all other bins are set to zero."""
     return irfft(rfft(series) * kept, series.shape[-2])

@@ -40,7 +40,8 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     synthetic = f"{settings.length} × {len(distilled.columns)}" + (
         f" × {settings.sequences}" if settings.sequences > 1 else ""
     )
-    options = "".join(f", {name} {settings.options[name]}" for name in ("k", "lam") if name in settings.options)
+    values = {**settings.options, **info.chosen}
+    options = "".join(f", {name} {values[name]:g}" for name in ("k", "lam") if name in values)
     memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
     print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")
     print(f"  {rows:,} × {channels} training values → {synthetic} ({info.compression:.0f}× fewer)")

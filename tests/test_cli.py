@@ -110,6 +110,24 @@ def test_flags_reach_the_objective(run, csv: Path) -> None:
     assert (options["lam"], options["acf_weight"], options["steps_real"], options["k"]) == (0.25, 2.0, 3, 6)
 
 
+def test_auto_is_recorded_with_what_it_became_and_repeats(run, csv: Path) -> None:
+    run("distill", csv, *QUICK, "--k", "auto", "--lam", "auto", "--out", "a")
+    run("distill", "--recipe", "a/recipe.yaml", "--out", "b")
+    loaded = hdt.Distilled.load("a")
+    assert loaded.info.settings.options["k"] == loaded.info.settings.options["lam"] == "auto"
+    assert loaded.info.chosen["k"] == len(loaded.info.harmonics[0]) and loaded.info.chosen["lam"] > 0
+    assert Path("a/params.safetensors").read_bytes() == Path("b/params.safetensors").read_bytes()
+
+
+def test_a_budget_is_kept_on_the_command_line(run, csv: Path) -> None:
+    sizes = ["--context", 12, "--horizon", 6, "--option", "features=8", "--option", "draws=2"]
+    result = run(
+        "distill", csv, "--method", "wiener", "--iterations", 2, *sizes, "--budget", 60, "--out", "r", "--json"
+    )
+    facts = json.loads(result.out)
+    assert facts["floats"] <= 60 and (facts["length"], facts["channels"]) == (30, 1)
+
+
 def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> None:
     frame = make_frame()
     frame.iloc[4, 0] = np.nan
@@ -127,9 +145,9 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["distill", "Nowhere"], "unknown data set 'Nowhere'; known: co2, ETTh1"),
         (["distill", "absent.csv"], "absent.csv: no such file"),
         (["distill"], "no data given"),
-        (["distill", "co2", "--lam", "-1"], "lam=-1.0: Input should be greater than or equal to 0"),
-        (["distill", "co2", "--lam", "nan"], "lam=nan: Input should be a finite number"),
-        (["distill", "co2", "--lam", "big"], "'--lam': Input should be a valid number"),
+        (["distill", "co2", "--lam", "-1"], "lam=-1: Input should be greater than or equal to 0"),
+        (["distill", "co2", "--lam", "nan"], "--lam nan: expected a number or auto"),
+        (["distill", "co2", "--lam", "big"], "--lam big: expected a number or auto"),
         (["distill", "co2", "--k", "106"], r"k=106 harmonics, but .* M//2\+1 = 105"),
         (["distill", "co2", "--length", "77"], r"length M = 77 is below context 52 \+ horizon 26 = 78"),
         (["distill", "co2", "--length", "1600"], "1598 training rows are fewer than length M = 1600"),

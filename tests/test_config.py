@@ -122,3 +122,40 @@ def test_fewer_channels_are_for_objectives_that_pool_them() -> None:
         config.resolve("ETTh1", method="wiener", channels=8)
     with pytest.raises(InputError, match="matches every channel with its own; leave --channels out"):
         config.resolve("ETTh1", method="hdt", channels=3)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"method": "wiener", "budget": 2688}, (384, None, 1)),  # as many as 7 channels need
+        ({"method": "wiener", "budget": 7000}, (1000, None, 1)),  # more: longer
+        ({"method": "wiener", "budget": 1600}, (400, 4, 1)),  # less: fewer channels
+        ({"method": "wiener", "budget": 500}, (250, 1, 2)),  # one channel needs two sequences
+        ({"method": "wiener", "budget": 1600, "channels": 2}, (800, 2, 1)),
+        ({"method": "hdt", "budget": 1600}, (228, None, 1)),  # every channel matched with its own
+    ],
+)
+def test_a_budget_sets_length_and_channels(given: dict[str, Any], expected: tuple[int, int | None, int]) -> None:
+    settings = config.resolve("ETTh1", **given)
+    assert (settings.length, settings.channels, settings.sequences) == expected
+    assert settings.length * (settings.channels or 7) * settings.sequences <= given["budget"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "hdt", "budget": 1000}, "budget=1000 leaves 142 steps .* give at least 1344"),
+        ({"method": "wiener", "budget": 100}, "budget=100 leaves 50 steps .* give at least 384"),
+        ({"method": "wiener", "budget": -5}, "budget=-5: expected a positive number of floats"),
+    ],
+)
+def test_a_budget_too_small_says_what_is_needed(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config.resolve("ETTh1", **given)
+
+
+def test_numbers_or_auto() -> None:
+    assert [config.number_or_auto("k", text) for text in ("32", "0.5", "auto")] == [32, 0.5, "auto"]
+    for text in ("big", "true", "[1]"):
+        with pytest.raises(InputError, match="expected a number or auto"):
+            config.number_or_auto("k", text)

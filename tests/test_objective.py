@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hdt import spectrum
+from hdt.errors import InputError
 from hdt.objective import GradientMatching, HarmonicMatching, Problem
 from hdt.start import random_phases, real_segments
 from hdt.students import build
@@ -142,3 +143,28 @@ def test_real_segments_are_rows_of_the_series() -> None:
     assert (segments[:, 1:] - segments[:, :-1] == 1).all()
     assert segments.min() >= 0 and segments.max() <= 49
     assert not math.isclose(segments[0, 0, 0].item(), segments[1, 0, 0].item())
+
+
+def test_lam_auto_gives_both_terms_equal_gradients() -> None:
+    real, problem = double(60, 2), Problem(context=6, horizon=3, length=20)
+    synthetic = double(1, 20, 2, seed=1).requires_grad_()
+    objective = harmonic(problem, real, k=4, lam="auto", segments=1, steps_real=1, steps_synthetic=1)
+    objective.loss(synthetic, torch.Generator().manual_seed(5))
+    lam = objective.chosen["lam"]
+    generator = torch.Generator().manual_seed(5)
+    fixed = harmonic(problem, real, k=4, lam=0, segments=1, steps_real=1, steps_synthetic=1)
+    fixed.loss(synthetic, generator)  # the draw of the loss itself comes first
+    gradients = [torch.autograd.grad(fixed.loss(synthetic, generator)[0], synthetic)[0] for _ in range(8)]
+    expected = math.sqrt(sum(g.square().sum().item() for g in gradients) / 8)
+    (other,) = torch.autograd.grad(fixed.harmonic_loss(synthetic), synthetic)
+    assert lam * other.norm().item() == pytest.approx(expected)
+    assert objective.chosen == {"lam": lam}
+    objective.loss(synthetic, torch.Generator().manual_seed(6))
+    assert objective.chosen == {"lam": lam}
+
+
+def test_lam_auto_has_nothing_to_balance_where_amplitudes_match() -> None:
+    real = double(20, 2)
+    objective = harmonic(Problem(context=6, horizon=3, length=20), real, k=4, lam="auto")
+    with pytest.raises(InputError, match="lam=auto: the amplitudes already match"):
+        objective.loss(real[None].requires_grad_(), torch.Generator())

@@ -103,3 +103,11 @@ def test_keeping_harmonics_is_a_projection(x: np.ndarray, seed: int) -> None:
 def test_an_impossible_k_is_refused(k: int) -> None:
     with pytest.raises(InputError, match="from 1 to"):
         spectrum.top_harmonics(torch.ones(13, 1), k)
+
+
+def test_as_many_harmonics_as_the_energy_needs() -> None:
+    amplitude = torch.tensor([[1.0, 3.0], [2.0, 0.0], [3.0, 0.0], [0.1, 0.0]])  # bins 0 … 3 of M = 7
+    # First channel, both sides counted: 18, 8, 1 and .02 of 27.02; second: all in bin 0.
+    shares = {0.5: 1, 0.84: 2, 0.95: 2, 0.985: 3, 0.9999: 4, 1.0: 4}
+    assert {share: spectrum.harmonics_for(amplitude, 7, share) for share in shares} == shares
+    assert spectrum.harmonics_for(torch.zeros(4, 2), 7, 0.9) in range(1, 5)

@@ -50,6 +50,7 @@ class Objective(ABC):
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem
+        self.chosen: dict[str, float] = {}  # values of hyperparameters given as "auto"
 
     saved_seconds: float = 0.0
 

@@ -1,0 +1,45 @@
+"""Does a series drift? Two tests with opposite null hypotheses, and what a drift means for each objective."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+POINTS, CHANNELS, LAGS, LEVEL = 1000, 64, 10, 0.05
+
+
+def drifts(x: np.ndarray) -> bool:
+    """Whether a series [T] looks non-stationary: ADF keeps its unit root and KPSS rejects stationarity.
+
+    At most ``POINTS`` block means of it are tested, at the 5% level: drift over years is asked for, not a
+    daily cycle. Dickey & Fuller (1979), Kwiatkowski et al. (1992), by statsmodels.
+    """
+    from statsmodels.tools.sm_exceptions import InterpolationWarning
+    from statsmodels.tsa.stattools import adfuller, kpss
+
+    size = -(-len(x) // POINTS)
+    means = x[: len(x) // size * size].reshape(-1, size).mean(axis=1)
+    if len(means) < 3 * LAGS or np.ptp(means) < 1e-12:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterpolationWarning)  # the p-value lies outside the table: far enough
+        warnings.simplefilter("ignore", FutureWarning)  # results become objects; both forms are read
+        tests = adfuller(means, maxlag=LAGS, autolag=None), kpss(means, nlags="auto")
+    unit_root, stationary = (test.pvalue if hasattr(test, "pvalue") else test[1] for test in tests)
+    return bool(unit_root > LEVEL and stationary < LEVEL)
+
+
+def notice(train: np.ndarray, columns: list[str], objective: str, options: dict[str, object]) -> str | None:
+    """One line when channels of the training part [T, C] drift; at most ``CHANNELS`` evenly spaced ones are tested."""
+    tested = range(0, len(columns), -(-len(columns) // CHANNELS))
+    found = [columns[c] for c in tested if drifts(train[:, c])]
+    if not found:
+        return None
+    if options.get("level"):
+        remedy = f"the level term (level={options['level']:g}) trains students for levels that shift"
+    elif "level" in options:
+        remedy = "nothing here trains students for other levels; try --option level=1"
+    else:
+        remedy = f"objective {objective!r} assumes they do not; --method wiener has a level term"
+    return f"{len(found)} of {len(tested)} tested channels drift (ADF and KPSS, first {found[0]!r}): {remedy}"

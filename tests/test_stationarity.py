@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from conftest import SMALL, make_frame
+
+import hdt
+from hdt.stationarity import CHANNELS, drifts, notice
+
+
+def walk(rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=rows).cumsum()
+
+
+def test_a_random_walk_drifts_and_a_noisy_daily_cycle_does_not() -> None:
+    steps = np.arange(20_000)
+    cycle = np.sin(2 * np.pi * steps / 24) + np.random.default_rng(0).normal(size=len(steps))
+    assert [drifts(walk(20_000, seed)) for seed in range(5)] == [True] * 5
+    assert not drifts(cycle)
+    assert drifts(cycle + walk(20_000) / 30)
+
+
+@pytest.mark.parametrize("series", [np.zeros(500), np.ones(5), np.arange(20.0)])
+def test_constant_and_very_short_series_are_left_alone(series: np.ndarray) -> None:
+    assert not drifts(series)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "remedy"),
+    [
+        ("wiener", {"level": 0.5}, r"the level term \(level=0.5\) trains"),
+        ("wiener", {"level": 0}, "try --option level=1"),
+        ("mtt", {}, "objective 'mtt' assumes they do not; --method wiener has a level term"),
+    ],
+)
+def test_the_notice_names_the_channels_and_what_helps(objective: str, options: dict[str, object], remedy: str) -> None:
+    train = np.stack([np.random.default_rng(1).normal(size=3000), walk(3000), walk(3000, 1)], axis=1)
+    text = notice(train, ["calm", "price", "other"], objective, options)
+    assert text is not None and text.startswith("2 of 3 tested channels drift (ADF and KPSS, first 'price')")
+    assert re.search(remedy, text)
+    assert notice(train[:, :1], ["calm"], objective, options) is None
+
+
+def test_wide_data_is_sampled() -> None:
+    wide = np.repeat(walk(200)[:, None], 3 * CHANNELS, axis=1)
+    text = notice(wide, [str(c) for c in range(wide.shape[1])], "mtt", {})
+    assert text is not None and text.startswith(f"{CHANNELS} of {CHANNELS} tested")
+
+
+def test_a_run_keeps_the_notice() -> None:
+    frame = make_frame()
+    frame["load"] += walk(400) * 2
+    notices = hdt.distill(frame, **SMALL).info.data.notices
+    assert any("tested channels drift (ADF and KPSS, first 'load')" in text for text in notices)
+    assert not hdt.distill(make_frame(), **SMALL).info.data.notices
