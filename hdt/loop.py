@@ -50,7 +50,7 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     generator = torch.Generator().manual_seed(settings.seed)
     parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
     kind = OBJECTIVES[settings.objective]
-    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone, settings.channels)
+    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
     objective = kind(kind.Options(**settings.options), problem)
     objective.prepare(series)
     drawn = some_channels(series, settings.channels, generator)

@@ -26,7 +26,7 @@ from hdt.windows import windows
 
 CHUNK_ELEMENTS = 2**22  # cells of a chunk of windows: 32 MB in float64
 
-Features = Callable[[Float[Tensor, "B window C"]], tuple[Float[Tensor, "BC D"], Float[Tensor, "BC H"]]]
+Features = Callable[[Float[Tensor, "B window"]], tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,4 @@ def stream(series: Float[Tensor, "T C"], context: int, horizon: int, features: F
     """Moments of any features over all windows and channels; memory does not grow with T."""
     every = windows(series, context, horizon, stride)  # a view [n, L+H, C]
     size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))
-    return window_moments(features(part.double()) for part in every.split(size))
+    return window_moments(features(part.double().transpose(1, 2).flatten(0, 1)) for part in every.split(size))

@@ -11,8 +11,6 @@ from hdt import moments
 from hdt.errors import InputError
 from hdt.moments import Moments
 from hdt.objective import Problem, Wiener
-from hdt.objective.features import Raw, Rectified
-from hdt.objective.wiener import View
 from hdt.windows import windows
 
 L, H = 6, 3
@@ -24,9 +22,8 @@ def walk(rows: int, channels: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, channels, dtype=torch.float64, generator=draws).cumsum(0) + 5
 
 
-def flat(series: torch.Tensor) -> torch.Tensor:
-    """Windows of all channels, [n·C, L+H]."""
-    return windows(series, L, H).transpose(1, 2).flatten(0, 1)
+def flat(series: torch.Tensor, context: int = L, horizon: int = H) -> torch.Tensor:
+    return windows(series, context, horizon).transpose(1, 2).flatten(0, 1)
 
 
 def by_hand(features: torch.Tensor, target: torch.Tensor) -> Moments:
@@ -56,7 +53,6 @@ def test_fft_and_window_paths_agree(rows: int, channels: int, seed: int) -> None
     series = walk(rows, channels, seed)
 
     def features(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        part = part.transpose(1, 2).flatten(0, 1)
         return torch.cat([part[:, :L], torch.ones_like(part[:, :1])], dim=1), part[:, L:]
 
     fast = moments.lag_moments(moments.gram(series, L + H), L)
@@ -87,7 +83,6 @@ def test_streaming_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch
     series = walk(60)
 
     def features(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        part = part.transpose(1, 2).flatten(0, 1)
         return torch.relu(part[:, :L]), part[:, L:]
 
     whole = moments.stream(series, L, H, features)
@@ -114,26 +109,22 @@ def means(window: tuple[torch.Tensor, torch.Tensor]) -> Moments:
 
 
 def one(view: str) -> dict[str, float]:
-    return {name: float(name == view) for name in ("raw", "centred", "relu", "mixed")}
+    return {name: float(name == view) for name in ("raw", "centred", "relu")}
 
 
-def views(objective: Wiener) -> list[View]:
-    return [*objective.linear, *(view for draws in objective.random for view in draws)]
-
-
-@pytest.mark.parametrize("view", ["raw", "centred", "relu", "mixed"])
+@pytest.mark.parametrize("view", ["raw", "centred", "relu"])
 def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
     objective = wiener(real, ridge=0.03, level=0, **one(view))
-    (features,) = (v.features for v in views(objective))
-    phi, y = (part.numpy() for part in features(windows(synthetic[0], L, H)))
+    (features,) = (v.features for v in [*objective.linear, *objective.random])
+    phi, y = (part.numpy() for part in features(flat(synthetic[0])))
     # scikit-learn minimises a sum where W(S) minimises a mean with the penalty ρ·tr(a)/D.
     penalty = 0.03 * np.trace(phi.T @ phi) / phi.shape[1]
     model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, y)
     np.testing.assert_allclose(
         objective.student(means((torch.tensor(phi), torch.tensor(y)))).numpy().T, model.coef_, rtol=1e-8
     )
-    real_phi, real_y = (part.numpy() for part in features(windows(real, L, H)))
+    real_phi, real_y = (part.numpy() for part in features(flat(real)))
     mse = ((model.predict(real_phi) - real_y) ** 2).sum() / (real_y**2).sum()
     loss, terms = objective.loss(synthetic, torch.Generator())
     assert loss.item() == pytest.approx(mse, rel=1e-8)
@@ -143,17 +134,14 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     assert weighed.item() == pytest.approx(mse + 0.7 * residual, rel=1e-8)
 
 
-@pytest.mark.parametrize("view", ["relu", "mixed"])
-def test_each_iteration_takes_one_of_the_draws_of_features(view: str) -> None:
+def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
-    objective = wiener(real, draws=5, **one(view))
+    objective = wiener(real, draws=5, **one("relu"))
     generator = torch.Generator().manual_seed(0)
     seen = {round(objective.loss(synthetic, generator)[0].item(), 9) for _ in range(60)}
     expected = {
-        round(
-            (v.real.loss(objective.student(means(v.features(windows(synthetic[0], L, H))))) / v.real.target).item(), 9
-        )
-        for v in views(objective)
+        round((v.real.loss(objective.student(means(v.features(flat(synthetic[0]))))) / v.real.target).item(), 9)
+        for v in objective.random
     }
     assert len(expected) == 5 and seen == expected
 
@@ -161,42 +149,20 @@ def test_each_iteration_takes_one_of_the_draws_of_features(view: str) -> None:
 def test_random_features_are_read_from_evenly_spaced_windows() -> None:
     real = walk(400)
     few, every = wiener(real, most_windows=50, **one("relu")), wiener(real, most_windows=10**6, **one("relu"))
-    (few_view,), (every_view,) = views(few), views(every)
-    assert few_view.real.target != every_view.real.target
-    chosen = windows(real, L, H)[::16]  # 392 windows of 2 channels, at most 50
-    assert_same(few_view.real, means(few_view.features(chosen)))
-
-
-def test_mixed_features_are_those_of_the_formula_and_half_look_at_one_channel() -> None:
-    draw = Rectified.draw(L, 8, True, torch.Generator().manual_seed(3))
-    every = windows(walk(30, channels=3), L, H)
-    phi, y = draw(every)
-    window, channel = 4, 1
-    x = every[window] - every[window, :L].mean(dim=0)
-    sigma = (x[:L].square().mean(dim=0) + 1e-5).sqrt()
-    z = x[:L] / sigma
-    inside = z[:, channel] @ draw.own + z.sum(dim=1) / 3**0.5 @ draw.others + draw.bias
-    torch.testing.assert_close(phi[window * 3 + channel], sigma[channel] * torch.relu(inside))
-    torch.testing.assert_close(y[window * 3 + channel], x[L:, channel])
-    other = every.clone()
-    other[:, :, 0] = walk(30, seed=9, channels=1).unfold(0, L + H, 1)[:, 0]
-    change = (draw(other)[0] - phi).abs().unflatten(0, (-1, 3))[:, 1:].amax(dim=(0, 1))
-    assert ((change < 1e-12) == torch.tensor([True] * 4 + [False] * 4)).all()
-
-
-def test_one_channel_has_no_others_to_look_at() -> None:
-    assert [v.name for v in views(wiener(walk(80, channels=1)))] == ["raw", "centred", "relu"]
+    assert few.random[0].real.target != every.random[0].real.target
+    chosen = flat(real)[: 392 * 2].reshape(392, 2, L + H)[::16].flatten(0, 1)  # 784 windows, at most 50
+    expected = moments.window_moments([few.random[0].features(chosen)]).means()
+    assert_same(few.random[0].real, expected)
 
 
 def test_level_shifts_are_their_expectation() -> None:
     """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
     real, synthetic = walk(200), walk(20, seed=1)[None]
     objective = wiener(real, level=2.0, **one("raw"))
-    raw = Raw(L)
-    weights = objective.student(means(raw(windows(synthetic[0], L, H))))
-    every = flat(real).repeat(400, 1)[:, :, None]
-    draws = torch.Generator().manual_seed(0)
-    phi, y = raw(every + 2.0 * torch.randn(len(every), 1, 1, dtype=every.dtype, generator=draws))
+    weights = objective.student(means(objective.raw(flat(synthetic[0]))))
+    every = flat(real).repeat(400, 1)
+    shifted = every + 2.0 * torch.randn(len(every), 1, dtype=every.dtype, generator=torch.Generator().manual_seed(0))
+    phi, y = objective.raw(shifted)
     sampled = (y - phi @ weights).square().sum() / y.square().sum()
     assert objective.loss(synthetic, torch.Generator())[0].item() == pytest.approx(sampled.item(), rel=0.01)
 
@@ -216,7 +182,7 @@ def test_white_noise_is_best_forecast_by_its_mean_and_a_sinusoid_perfectly() -> 
 def test_no_synthetic_series_beats_the_regression_on_all_data() -> None:
     """W(S) is one linear map among all; the least-squares one of the real windows is a lower bound."""
     real = walk(200)
-    phi, y = (part.numpy() for part in Raw(L)(windows(real, L, H)))
+    phi, y = (part.numpy() for part in wiener(real, level=0, **one("raw")).raw(flat(real)))
     model = LinearRegression(fit_intercept=False).fit(phi, y)
     best = ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
     for seed in range(5):

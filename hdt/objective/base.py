@@ -18,16 +18,12 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """What every objective needs to know: context L, horizon H, length M and the backbone student.
-
-    ``channels``: how many synthetic ones, when they are fewer than the real ones.
-    """
+    """What every objective needs to know: context L, horizon H, length M and the backbone student."""
 
     context: int
     horizon: int
     length: int
     backbone: str = "dlinear"
-    channels: int | None = None
 
 
 class Options(BaseModel):

@@ -6,16 +6,15 @@ and its error over *all* real windows needs only the real moments A, B, c (:mod:
     W(S) = (a(S) + ρ·tr a(S)/D·I)⁻¹ b(S)            L(S) = tr(WᵀAW) − 2 tr(WᵀB) + c
 
 a, b are the moments of the synthetic windows. L is differentiable in S: no inner loop, no experts. At the
-optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the sum of L/c over four views, whose
-features are in :mod:`hdt.objective.features`:
+optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the sum of L/c over three views:
 
-- raw: test sets drift, so adding E over level shifts of variance s² to A and B (s²·uuᵀ and s²·u1ᵀ, u = 1 on
-  the context) asks for unit gain at frequency zero.
-- centred: a linear student behind an instance normalisation.
-- relu, mixed: random features as stand-ins for networks behind an instance normalisation, the latter
-  for those that look at other channels: it makes the synthetic series show only relations that hold.
+- raw: φ = (x, 1). Test sets drift: adding E over level shifts of variance s² to A and B (s²·uuᵀ and s²·u1ᵀ,
+  u = 1 on the context) asks for unit gain at frequency zero.
+- centred: φ = x − x̄, target y − x̄: a linear student behind an instance normalisation, its error
+  measured in the original scale (windows weighted by their variance).
+- relu: φ = σ·relu(R(x − x̄)/σ + b), R, b random: a stand-in for networks behind an instance normalisation.
   Features drawn once would be fitted like a training set: the loss on others stays 10% higher on ETTm1.
-  So ``draws`` sets of each have their real moments taken, and each iteration uses one of them.
+  So ``draws`` sets of features have their real moments taken, and each iteration uses one of them.
 
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
 the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
@@ -35,9 +34,9 @@ from hdt import moments
 from hdt.errors import InputError
 from hdt.moments import Features, Moments
 from hdt.objective.base import Objective, Options, Terms
-from hdt.objective.features import Centred, Raw, Rectified
-from hdt.start import some_channels
 from hdt.windows import windows
+
+EPS = 1e-5
 
 
 class WienerOptions(Options):
@@ -48,15 +47,14 @@ class WienerOptions(Options):
     raw: float = Field(1.0, ge=0, description="weight of the raw view")
     centred: float = Field(1.0, ge=0, description="weight of the centred linear view")
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
-    mixed: float = Field(1.0, ge=0, description="weight of that with features of all channels, if there are several")
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
-    features: int = Field(256, ge=1, description="D of the ReLU views")
-    draws: int = Field(16, ge=1, description="sets of random features of each ReLU view")
+    features: int = Field(256, ge=1, description="D of the ReLU view")
+    draws: int = Field(16, ge=1, description="sets of random features")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 
 
 class View(NamedTuple):
-    """Features of windows with the real moments they have, as means; ``weight`` in the loss."""
+    """Features of windows [B, L+H] with the real moments they have, as means; ``weight`` in the loss."""
 
     name: str
     weight: float
@@ -75,40 +73,30 @@ class Wiener(Objective):
         self.linear: list[View] = []
         if options.raw:
             real = level_shifted(moments.lag_moments(gram, context).means(), options.level)
-            self.linear.append(View("raw", options.raw, Raw(context), real))
+            self.linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
-            self.linear.append(View("centred", options.centred, Centred(context), real))
-        self.random: list[list[View]] = []
+            self.linear.append(View("centred", options.centred, self.centred, real))
+        self.random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        for name, weight in (
-            ("relu", options.relu),
-            ("mixed", options.mixed if (self.problem.channels or series.shape[1]) > 1 else 0.0),
-        ):
-            if weight:
-                draws = range(options.draws)
-                self.random.append([self.rectified(name, weight, draw, series, generator) for draw in draws])
-
-    def rectified(
-        self, name: str, weight: float, draw: int, series: Float[Tensor, "T C"], generator: torch.Generator
-    ) -> View:
-        """A view with fresh random features, its real moments from evenly spaced windows."""
-        options, context, horizon = self.options, self.problem.context, self.problem.horizon
         count = (len(series) - context - horizon + 1) * series.shape[1]
         stride = -(-count // options.most_windows)
-        features = Rectified.draw(context, options.features, name == "mixed", generator).to(series.device)
-        part = series[draw * stride // options.draws :]
-        if features.others is not None:  # fewer synthetic channels see fewer others
-            part = some_channels(part, self.problem.channels, generator)
-        return View(name, weight, features, moments.stream(part, context, horizon, features, stride).means())
+        for draw in range(options.draws if options.relu else 0):
+            mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
+            bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
+            features = self.relu(mix.to(series.device), bias.to(series.device))
+            part = series[draw * stride // options.draws :]
+            real = moments.stream(part, context, horizon, features, stride).means()
+            self.random.append(View("relu", options.relu, features, real))
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        every = windows(synthetic, self.problem.context, self.problem.horizon).flatten(0, 1)
-        chosen = [draws[int(torch.randint(len(draws), (), generator=generator))] for draws in self.random]
-        total = every.new_zeros((), dtype=torch.float64)
+        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
+        flat = every.transpose(-1, -2).flatten(0, 2)
+        chosen = torch.randperm(len(self.random), generator=generator)[:1].tolist()
+        total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
-        for view in [*self.linear, *chosen]:
-            own = moments.window_moments([view.features(every)]).means().double()
+        for view in [*self.linear, *(self.random[i] for i in chosen)]:
+            own = moments.window_moments([view.features(flat)]).means().double()
             weights = self.student(own)
             error = view.real.loss(weights) / view.real.target
             total = total + view.weight * error
@@ -127,6 +115,27 @@ class Wiener(Objective):
         if info.item():
             raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
         return torch.cholesky_solve(own.cross, factor)
+
+    def raw(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+        """φ = (x, 1) and y."""
+        context = self.problem.context
+        return torch.cat([flat[:, :context], torch.ones_like(flat[:, :1])], dim=1), flat[:, context:]
+
+    def centred(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+        """x − x̄ and y − x̄."""
+        context = self.problem.context
+        flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
+        return flat[:, :context], flat[:, context:]
+
+    def relu(self, mix: Float[Tensor, "L D"], bias: Float[Tensor, " D"]) -> Features:
+        """σ·relu((x − x̄)R/σ + b) and y − x̄, for one draw of R and b."""
+
+        def features(flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+            x, y = self.centred(flat)
+            scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
+            return torch.relu(x @ mix.to(x) + scale * bias.to(x)), y
+
+        return features
 
 
 def level_shifted(real: Moments, deviation: float) -> Moments:
