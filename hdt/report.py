@@ -182,6 +182,12 @@ CAPTIONS = {
     "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",
     "loss": "The objective and its terms at each iteration.",
 }
+POOLED_CAPTIONS = {
+    "series": "The synthetic series, in scaled units: each stands for all real channels.",
+    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis; real: root mean PSD of all channels.",
+    "acf": "Circular autocovariances, scaled units; real: mean of all channels. By Theorem 1 the synthetic one stays "
+    "inside the grey band.",
+}
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
 img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555;font-size:.9em}
 table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
@@ -207,9 +213,10 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
         **{f"note {n}": notice for n, notice in enumerate(data.notices, 1)},
     }
     table = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    captions = CAPTIONS if settings.channels is None else {**CAPTIONS, **POOLED_CAPTIONS}
     figures = "".join(
         f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
-        f"<figcaption>{html.escape(CAPTIONS[name])}</figcaption></figure>"
+        f"<figcaption>{html.escape(captions[name])}</figcaption></figure>"
         for name, image in images.items()
     )
     more = len(distilled.columns) - MOST_CHANNELS
