@@ -82,6 +82,7 @@ def test_fewer_channels_are_named_plainly_and_stay_in_scaled_units(layout: str, 
     np.testing.assert_array_equal(loaded.values, distilled.values)
     assert "--channels 2" in (folder / "recipe.yaml").read_text().splitlines()[0]
     assert "scaled (each channel stands for all real ones) units" in (folder / "README.md").read_text()
+    assert "in scaled units: each stands for all real channels" in (folder / "report.html").read_text()
 
 
 def test_a_run_folder_is_complete_and_reads_back_equal(frame: pd.DataFrame, run: Path) -> None:
