@@ -111,16 +111,14 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
 
     from hdt.loop import optimise
     from hdt.parameterization import PARAMETERIZATIONS
-    from hdt.spectrum import autocovariance_bound, mean_spectrum, psd
+    from hdt.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
     from hdt.train import device_of
 
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
     drift = stationarity.notice(panel.part("train"), list(panel.columns), settings.objective, settings.options)
     outcome = optimise(train, settings, watch=watch)
     synthetic = psd(outcome.series.double()).mean(dim=0)
-    real = mean_spectrum(train.double(), settings.length).power
-    if settings.channels is not None:  # each synthetic channel stands for all real ones
-        real = real.mean(dim=1, keepdim=True).expand_as(synthetic)
+    real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = PARAMETERIZATIONS[settings.parameterization].floats(outcome.params)
     started = float((outcome.series - outcome.started).square().mean().sqrt())

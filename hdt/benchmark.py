@@ -130,7 +130,7 @@ class Work:
 
         if self.folder is None:
             return compute()
-        size = cell.settings.sequences * (cell.settings.length - cell.settings.context - cell.settings.horizon + 1)
+        size = self.evaluator.windows(cell.settings.sequences, cell.settings.length)
         key = _hash([run, self.evaluator.key(cell.student, cell.seed, size)])
         return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 

@@ -63,22 +63,15 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         "iterations": method.iterations,
         "learning_rate": method.learning_rate,
         "length": entry.length if entry else DEFAULT_LENGTH,
-        "sequences": 2 if (given.get("channels") or real_channels) == 1 else 1,
+        "sequences": 1,
         "context": entry.context if entry else DEFAULT_CONTEXT,
         "horizon": entry.horizon if entry else DEFAULT_HORIZON,
     }
     budget = given.pop("budget", None)
     own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
-    if budget is not None and real_channels is not None:
-        own = {**own, **_within(budget, {**defaults, **own}, real_channels)}
     settings = validated(Settings, {**defaults, **own})
-    if real_channels is not None and settings.channels is not None:
-        require(
-            settings.channels <= real_channels,
-            f"channels={settings.channels}, but the data has {real_channels}; lower --channels",
-        )
-        if settings.channels == real_channels:
-            settings = settings.model_copy(update={"channels": None})
+    if real_channels is not None:
+        settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
     options = {**inherited, **given.get("options", {}), **hyper}
@@ -97,28 +90,33 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
     return settings.model_copy(update={"options": checked_options(settings, options)})
 
 
-def _within(budget: int, wanted: dict[str, Any], real_channels: int) -> dict[str, int]:
-    """Length, channels and sequences of at most ``budget`` stored floats, N·M·C.
+def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channels: int) -> Settings:
+    """Settings whose channels fit the data and, given a ``budget``, whose N·M·C numbers fit that.
 
-    More than the wanted length needs goes into a longer series; less than it needs costs channels where an
-    objective pools them, then length.
+    More than the usual length needs goes into a longer series; less than it needs costs channels where the
+    objective pools them, then length. ``fixed`` names what the caller decided.
     """
-    from hdt.objective import OBJECTIVES
+    channels, sequences, length = settings.channels or real_channels, settings.sequences, settings.length
+    require(channels <= real_channels, f"channels={channels}, but the data has {real_channels}; lower --channels")
+    if budget is not None:
+        from hdt.objective import OBJECTIVES
 
-    require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
-    sequences, objective = wanted["sequences"], OBJECTIVES.get(wanted["objective"])
-    channels = wanted.get("channels") or real_channels
-    if "channels" not in wanted and objective is not None and objective.pools_channels:
-        channels = max(1, min(channels, budget // (sequences * wanted["length"])))
-    if channels == 1:
-        sequences = max(sequences, 2)
-    length, size = budget // (sequences * channels), wanted["context"] + wanted["horizon"]
-    require(
-        length >= size,
-        f"budget={budget} leaves {length} steps ({sequences} × {channels} channels), fewer than context + horizon = "
-        f"{size}; give at least {sequences * channels * size}",
-    )
-    return {"length": length, "channels": channels, "sequences": sequences}
+        require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
+        require("length" not in fixed, "budget and length both decide how many steps; give one of them")
+        objective = OBJECTIVES.get(settings.objective)
+        if "channels" not in fixed and objective is not None and objective.pools_channels:
+            channels = max(1, min(channels, budget // (sequences * length)))
+    if channels == 1 and "sequences" not in fixed:
+        sequences = 2
+    if budget is not None:
+        length, size = budget // (sequences * channels), settings.context + settings.horizon
+        require(
+            length >= size,
+            f"budget={budget} leaves {length} steps ({sequences} × {channels} channels), fewer than "
+            f"context + horizon = {size}; give at least {sequences * channels * size}",
+        )
+    wanted = {"channels": None if channels == real_channels else channels, "sequences": sequences, "length": length}
+    return settings.model_copy(update=wanted)
 
 
 def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class RunInfo(Strict):
     acf_gaps: list[float]
     harmonics: list[list[int]] | None
     distance: Distance
-    chosen: dict[str, float] = {}
+    chosen: dict[str, int | float] = {}
 
 
 class EvaluationRow(Strict):

@@ -72,7 +72,7 @@ class Evaluator:
         """
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
         best, network, seconds = math.inf, None, 0.0
-        for training in self.trainings(student, self.windows(series)):
+        for training in self.trainings(student, self.windows(*series.shape[:2])):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
             try:
                 run = fit(candidate, series, self.val, seed, training)
@@ -89,13 +89,13 @@ class Evaluator:
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
         return kept(
-            cache_folder() / "evaluations" / f"full-{self.key(student, seed, self.windows(self.train[None]))}.json",
+            cache_folder() / "evaluations" / f"full-{self.key(student, seed, self.windows(1, len(self.train)))}.json",
             lambda: self.score(student, self.train[None], seed),
         )
 
-    def windows(self, series: Float[Tensor, "N M C"] | np.ndarray) -> int:
-        """How many training windows a series has."""
-        return series.shape[0] * (series.shape[1] - self.context - self.horizon + 1)
+    def windows(self, sequences: int, length: int) -> int:
+        """How many training windows so many sequences of so many steps have."""
+        return sequences * (length - self.context - self.horizon + 1)
 
     def key(self, student: str, seed: int, windows: int) -> str:
         """Identifies everything but the training series that decides a score."""

@@ -109,7 +109,7 @@ def _real_power(distilled: Distilled, panel: Panel) -> Tensor:
 
     settings = distilled.info.settings
     power = spectrum.mean_spectrum(torch.tensor(panel.part("train")), settings.length).power
-    return power if settings.channels is None else power.mean(dim=1, keepdim=True).expand(-1, settings.channels)
+    return spectrum.pooled(power, settings.channels)
 
 
 def _spectrum_axes(distilled: Distilled) -> Callable[[Axes, int], None]:

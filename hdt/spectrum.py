@@ -60,6 +60,11 @@ def psd(series: Float[Tensor, "... M C"]) -> Float[Tensor, "... F C"]:
     return coefficients.real.square() + coefficients.imag.square()
 
 
+def pooled(power: Float[Tensor, "F C"], channels: int | None) -> Float[Tensor, "F C_s"]:
+    """The PSD of each channel; for ``channels`` synthetic ones that stand for all, their mean."""
+    return power if channels is None else power.mean(dim=1, keepdim=True).expand(-1, channels)
+
+
 def bin_weights(length: int) -> Float[Tensor, "F 1"]:
     """How often each rfft bin occurs among the M bins of the full FFT: 1 at bin 0 and Nyquist, else 2."""
     weights = torch.full((length // 2 + 1, 1), 2.0)

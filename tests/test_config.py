@@ -132,6 +132,7 @@ def test_fewer_channels_are_for_objectives_that_pool_them() -> None:
         ({"method": "wiener", "budget": 1600}, (400, 4, 1)),  # less: fewer channels
         ({"method": "wiener", "budget": 500}, (250, 1, 2)),  # one channel needs two sequences
         ({"method": "wiener", "budget": 1600, "channels": 2}, (800, 2, 1)),
+        ({"method": "wiener", "budget": 500, "channels": 1, "sequences": 1}, (500, 1, 1)),
         ({"method": "hdt", "budget": 1600}, (228, None, 1)),  # every channel matched with its own
     ],
 )
@@ -146,6 +147,7 @@ def test_a_budget_sets_length_and_channels(given: dict[str, Any], expected: tupl
     [
         ({"method": "hdt", "budget": 1000}, "budget=1000 leaves 142 steps .* give at least 1344"),
         ({"method": "wiener", "budget": 100}, "budget=100 leaves 50 steps .* give at least 384"),
+        ({"method": "wiener", "budget": 2000, "length": 300}, "budget and length both decide how many steps"),
         ({"method": "wiener", "budget": -5}, "budget=-5: expected a positive number of floats"),
     ],
 )
