@@ -60,15 +60,16 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
     import torch
 
-    from hdt.parameterization import PARAMETERIZATIONS
+    from hdt.parameterization import Size, build
 
     channels = settings.channels or panel.channels
-    start = torch.zeros(settings.sequences, settings.length, channels)
-    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
-    floats = parameterization.floats(parameterization.encode(start))
+    size = Size(settings.sequences, settings.length, channels)
+    parameterization = build(settings.parameterization, size, settings.options)
+    parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
+    instances, floats = parameterization.instances(), parameterization.floats()
     windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
     steps = settings.options.get("steps_synthetic", 1)
-    graph = 10 * steps * settings.sequences * windows * channels * (settings.context + settings.horizon) * 4
+    graph = 10 * steps * instances * windows * channels * (settings.context + settings.horizon) * 4
     data = 3 * panel.values.nbytes
     return {
         "data": panel.name,
@@ -110,7 +111,6 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     import torch
 
     from hdt.loop import optimise
-    from hdt.parameterization import PARAMETERIZATIONS
     from hdt.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
     from hdt.train import device_of
 
@@ -120,7 +120,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
-    floats = PARAMETERIZATIONS[settings.parameterization].floats(outcome.params)
+    floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
     info = RunInfo(
         settings=settings,

@@ -19,7 +19,8 @@ from hdt import api, config, datasets, machine, methods, published
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.evaluation import Evaluator, Score, check, kept, summary
-from hdt.objective import OBJECTIVES
+from hdt.objective import OBJECTIVES, Objective
+from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.series import Panel
 from hdt.students import STUDENTS
 
@@ -175,8 +176,12 @@ def _varied(vary: Mapping[str, Sequence[Any]] | None) -> tuple[str | None, list[
 def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The settings that concern a method: hyperparameters of other objectives are left out."""
     known = methods.find(method)
-    own = set(OBJECTIVES[known.objective].Options.model_fields)
-    others = {field for objective in OBJECTIVES.values() for field in objective.Options.model_fields} - own
+
+    def fields(kind: type[Objective] | type[Parameterization]) -> set[str]:
+        return {*kind.Options.model_fields}
+
+    own = fields(OBJECTIVES[known.objective]) | fields(PARAMETERIZATIONS[known.parameterization])
+    others = set().union(*map(fields, OBJECTIVES.values()), *map(fields, PARAMETERIZATIONS.values())) - own
     if known.objective == "none":
         others.add("iterations")
     return {name: value for name, value in given.items() if name not in others}

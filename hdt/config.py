@@ -16,7 +16,7 @@ from hdt.methods import METHODS
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
-OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight"}
+OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight", "period": "--period"}
 
 
 class Settings(BaseModel):
@@ -38,7 +38,9 @@ class Settings(BaseModel):
     learning_rate: float = Field(gt=0, lt=1e37)
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    options: dict[str, Any] = Field(default_factory=dict, description="hyperparameters of the objective")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="hyperparameters of objective and parameterization"
+    )
 
 
 def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> Settings:
@@ -46,10 +48,9 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
 
     A single channel is distilled to two sequences, others to one: with one, its constant level would be
     absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
-    hyperparameters of the objective, such as ``k`` and ``lam``; ``None`` means "not given". ``budget``, stored
-    floats at most, sets length and channels. Raises
-    :class:`InputError` naming the first setting that is unknown or out of range. Only an objective's
-    hyperparameters need torch to be checked.
+    hyperparameters of the objective or the parameterization, such as ``k`` and ``lam``; ``None`` means "not
+    given". ``budget``, stored floats at most, sets length and channels. Raises :class:`InputError` naming the
+    first setting that is unknown or out of range. Only hyperparameters need torch to be checked.
     """
     given = {name: value for name, value in given.items() if value is not None}
     method = methods.find(given.get("method", "hdt"))
@@ -74,6 +75,8 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
+    if settings.parameterization == method.parameterization:
+        inherited = {**inherited, **method.parameterization_options}
     options = {**inherited, **given.get("options", {}), **hyper}
     size = settings.context + settings.horizon
     require(
@@ -120,7 +123,7 @@ def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channel
 
 
 def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
-    """The objective's hyperparameters, complete; also checks the other names that need torch's tables."""
+    """The hyperparameters of objective and parameterization, complete; also checks names in torch's tables."""
     from hdt.objective import OBJECTIVES
     from hdt.parameterization import PARAMETERIZATIONS
     from hdt.start import STARTS
@@ -138,13 +141,19 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
         f"objective {settings.objective!r} matches every channel with its own; leave --channels out, or choose another "
         "--method, such as wiener",
     )
-    model = OBJECTIVES[settings.objective].Options
-    for name in options:
+    models = (OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
+    fields = [field for model in models for field in model.model_fields]
+    for option in options:
         require(
-            name in model.model_fields,
-            f"objective {settings.objective!r} has no setting {name!r}; it has {', '.join(model.model_fields)}",
+            option in fields,
+            f"objective {settings.objective!r} with parameterization {settings.parameterization!r} has no setting "
+            f"{option!r}; they have {', '.join(fields) or 'none'}",
         )
-    return validated(model, options).model_dump()
+    complete: dict[str, Any] = {}
+    for model in models:
+        own = {name: value for name, value in options.items() if name in model.model_fields}
+        complete |= validated(model, own).model_dump(exclude_none=True)
+    return complete
 
 
 def validated(model: type[Model], values: dict[str, Any]) -> Model:
@@ -214,13 +223,14 @@ def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any],
 
 def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
     """The shortest command line that resolves to these settings."""
-    usual = resolve(data, real_channels=real_channels, method=settings.method, objective=settings.objective)
+    pair = {"objective": settings.objective, "parameterization": settings.parameterization}
+    usual = resolve(data, real_channels=real_channels, method=settings.method, **pair)
     words = ["hdt", "distill", data]
     for name, value in settings.model_dump(exclude={"options"}).items():
-        if value != getattr(usual, name) or (name == "objective" and value != METHODS[settings.method].objective):
+        if value != getattr(METHODS[settings.method] if name in pair else usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in settings.options.items():
-        if value != usual.options[name]:
+        if value != usual.options.get(name):
             flag = OPTION_FLAGS.get(name)
             words += [flag, str(value)] if flag else ["--option", f"{name}={value}"]
     for name, value in load_options.items():

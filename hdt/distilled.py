@@ -63,7 +63,7 @@ class Distance(Strict):
 class RunInfo(Strict):
     """``run.json``: everything that identifies a run, and its measurements.
 
-    ``chosen`` holds the values of hyperparameters given as ``auto``.
+    ``chosen`` holds the values of hyperparameters that were read from the data.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -242,17 +242,20 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.
     """The series [N, M, C] of stored parameters, whose names, shapes and finiteness are checked."""
     import torch
 
-    from hdt.parameterization import PARAMETERIZATIONS
+    from hdt.parameterization import Size, build
 
-    settings, channels = info.settings, info.settings.channels or len(info.data.columns)
-    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
-    expected = parameterization.encode(torch.zeros(settings.sequences, settings.length, channels))
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    settings = info.settings
+    size = Size(settings.sequences, settings.length, settings.channels or len(info.data.columns))
+    parameterization = build(settings.parameterization, size, {**settings.options, **info.chosen})
+    shapes = parameterization.shapes()
     found = {name: array.shape for name, array in params.items()}
     file = folder / "params.safetensors"
     require(found == shapes, f"{file}: arrays {found} do not fit run.json, which asks for {shapes}")
     require(all(np.isfinite(a).all() for a in params.values()), f"{file}: holds values that are not finite")
-    return parameterization.decode({name: torch.from_numpy(array) for name, array in params.items()}).numpy()
+    try:
+        return parameterization.decode({name: torch.from_numpy(array) for name, array in params.items()}).numpy()
+    except (RuntimeError, IndexError) as error:
+        raise InputError(f"{file}: cannot be decoded ({str(error).splitlines()[0]})") from None
 
 
 def check_target(folder: Path, force: bool) -> None:

@@ -139,7 +139,7 @@ def evaluate(
         "give the same data, split and missing-value policy",
     )
     evaluator = Evaluator(panel, info.settings.context, info.settings.horizon, device=device, augment=augment)
-    sequences, length, _ = distilled.values.shape
+    sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds
     for student in students:
         table: dict[str, list[Score]] = {"distilled": [], "random": [], "full": []}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from hdt.config import Settings
 from hdt.errors import InputError, require
-from hdt.objective import OBJECTIVES, Problem
-from hdt.parameterization import PARAMETERIZATIONS, Params
+from hdt.objective import OBJECTIVES, Objective, Problem
+from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
 from hdt.train import device_of
 
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """Learned parameters, the series they decode to, where it started, kept harmonics, and the loss log.
 
     All tensors are on the CPU; ``kept`` is None for objectives that do not choose harmonics; ``chosen`` holds
-    what became of hyperparameters given as ``auto``.
+    what was read from the data: hyperparameters given as ``auto`` or left open.
     """
 
     params: Params
@@ -35,6 +35,13 @@ class Outcome(NamedTuple):
     history: list[dict[str, float]]
     seconds: float
     chosen: dict[str, float]
+
+
+def objective_of(settings: Settings, problem: Problem) -> Objective:
+    """The objective, with its own of the settings' options."""
+    kind = OBJECTIVES[settings.objective]
+    own = {name: value for name, value in settings.options.items() if name in kind.Options.model_fields}
+    return kind(kind.Options(**own), problem)
 
 
 def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None) -> Outcome:
@@ -48,15 +55,17 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     begun = time.perf_counter()
     series = series.to(device_of(settings.device))
     generator = torch.Generator().manual_seed(settings.seed)
-    parameterization = PARAMETERIZATIONS[settings.parameterization](settings.length)
-    kind = OBJECTIVES[settings.objective]
+    size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
+    parameterization = build(settings.parameterization, size, settings.options)
     problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
-    objective = kind(kind.Options(**settings.options), problem)
+    objective = objective_of(settings, problem)
+    parameterization.prepare(series, generator)
     objective.prepare(series)
     drawn = some_channels(series, settings.channels, generator)
-    started = start(settings.start, drawn, settings.sequences, settings.length, generator)
-    params = {name: tensor.requires_grad_() for name, tensor in parameterization.encode(started).items()}
-    groups = [(list(params.values()), settings.learning_rate)]
+    started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
+    params = parameterization.encode(started)
+    learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
+    groups = [(learned, settings.learning_rate)]
     groups += [([tensor], rate) for tensor, rate in objective.learned()]
     optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
     history: list[dict[str, float]] = []
@@ -71,7 +80,7 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
         with torch.no_grad():
             revised = objective.revise(parameterization.decode(params), iteration, generator)
             if revised is not None:
-                for name, tensor in parameterization.encode(revised).items():
+                for name, tensor in parameterization.encode(revised, params).items():
                     params[name].copy_(tensor)
         entry: dict[str, Any] = {"iteration": iteration, "loss": loss.item()}
         entry |= {name: term.item() for name, term in terms.items()}
@@ -83,12 +92,13 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
             )
         if watch is not None:
             watch(iteration, settings.iterations, entry)
-    learned = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
-    decoded = parameterization.decode(learned)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
+    decoded = parameterization.decode(stored)
     require(
         bool(decoded.isfinite().all()),
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
     kept = None if objective.kept is None else objective.kept.cpu()
     seconds = time.perf_counter() - begun + objective.saved_seconds
-    return Outcome(learned, decoded, started.cpu(), kept, history, seconds, objective.chosen)
+    chosen = {**parameterization.chosen, **objective.chosen}
+    return Outcome(stored, decoded, started.cpu(), kept, history, seconds, chosen)

@@ -10,7 +10,7 @@ from hdt.errors import InputError
 
 @dataclass(frozen=True)
 class Method:
-    """A named pair with its defaults; ``options`` override the objective's own."""
+    """A named pair with its defaults; ``options`` override the objective's own, the others the parameterization's."""
 
     title: str
     parameterization: str
@@ -20,11 +20,36 @@ class Method:
     learning_rate: float
     citation: str
     options: dict[str, Any] = field(default_factory=dict)
+    parameterization_options: dict[str, Any] = field(default_factory=dict)
 
 
 def _subset(title: str, start: str, citation: str) -> Method:
     return Method(title, "raw", "none", start, iterations=0, learning_rate=0.01, citation=citation)
 
+
+FRED = """@inproceedings{shin2023fred,
+  author    = {Shin, DongHyeok and Shin, Seungjae and Moon, Il-Chul},
+  title     = {Frequency Domain-based Dataset Distillation},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  note      = {arXiv:2311.08819}
+}"""
+
+NSD = """@inproceedings{yang2024nsd,
+  author    = {Yang, Shaolei and Cheng, Shen and Hong, Mingbo and Fan, Haoqiang and Wei, Xing and Liu, Shuaicheng},
+  title     = {Neural Spectral Decomposition for Dataset Distillation},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2024},
+  note      = {arXiv:2408.16236}
+}"""
+
+CFM = """@inproceedings{bo2026cfm,
+  author    = {Bo, Deyu and Liu, Songhua and Wang, Xinchao},
+  title     = {Understanding Dataset Distillation via Spectral Filtering},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2026},
+  note      = {arXiv:2503.01212}
+}"""
 
 METHODS: dict[str, Method] = {
     "wiener": Method(
@@ -99,6 +124,60 @@ METHODS: dict[str, Method] = {
   year      = {2021},
   note      = {arXiv:2006.05929}
 }""",
+    ),
+    "fred-wiener": Method(
+        title="Masked cosine coefficients of the folded series, Wiener objective",
+        parameterization="fred",
+        objective="wiener",
+        start="phase",
+        iterations=300,
+        learning_rate=0.1,
+        citation=FRED,
+    ),
+    "fred-mtt": Method(
+        title="Masked cosine coefficients of the folded series, trajectory matching",
+        parameterization="fred",
+        objective="mtt",
+        start="real",
+        iterations=300,
+        learning_rate=0.1,
+        citation=FRED,
+    ),
+    "nsd-wiener": Method(
+        title="Spectrum tensors and shared kernels, Wiener objective",
+        parameterization="nsd",
+        objective="wiener",
+        start="phase",
+        iterations=300,
+        learning_rate=0.1,
+        citation=NSD,
+    ),
+    "nsd-mtt": Method(
+        title="Spectrum tensors and shared kernels, trajectory matching",
+        parameterization="nsd",
+        objective="mtt",
+        start="real",
+        iterations=300,
+        learning_rate=0.1,
+        citation=NSD,
+    ),
+    "cfm": Method(
+        title="Curriculum frequency matching of feature correlations",
+        parameterization="raw",
+        objective="cfm",
+        start="real",
+        iterations=400,
+        learning_rate=0.1,
+        citation=CFM,
+    ),
+    "hdt-cfm": Method(
+        title="Curriculum frequency matching on Fourier coefficients",
+        parameterization="harmonic",
+        objective="cfm",
+        start="phase",
+        iterations=400,
+        learning_rate=0.1,
+        citation=CFM,
     ),
     "kcenter": _subset(
         "The real segment with the smallest largest distance to all others",

@@ -5,7 +5,8 @@ To add one: a file here with a subclass of :class:`Objective`, and its name in `
 
 from __future__ import annotations
 
-from hdt.objective.base import Objective, Options, Problem, Unmatched
+from hdt.objective.base import Objective, Problem, Unmatched
+from hdt.objective.cfm import CFM
 from hdt.objective.condtsf import CondTSF
 from hdt.objective.dc import GradientCosine
 from hdt.objective.gradient import GradientMatching
@@ -20,17 +21,18 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dc": GradientCosine,
     "mtt": TrajectoryMatching,
     "condtsf": CondTSF,
+    "cfm": CFM,
     "none": Unmatched,
 }
 
 __all__ = [
+    "CFM",
     "OBJECTIVES",
     "CondTSF",
     "GradientCosine",
     "GradientMatching",
     "HarmonicMatching",
     "Objective",
-    "Options",
     "Problem",
     "TrajectoryMatching",
     "Unmatched",

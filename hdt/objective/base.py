@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from hdt.errors import InputError
+from hdt.options import Options
 
 Terms = dict[str, Tensor]
 
@@ -24,12 +24,6 @@ class Problem:
     horizon: int
     length: int
     backbone: str = "dlinear"
-
-
-class Options(BaseModel):
-    """An objective's hyperparameters; unknown names and values out of range are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Objective(ABC):

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt.objective.base import Objective, Options, Terms
+from hdt.objective.base import Objective, Terms
+from hdt.options import Options
 from hdt.students import backbone, build, flatten, forecast_gradient, unflatten
 from hdt.windows import windows
 

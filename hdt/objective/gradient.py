@@ -24,7 +24,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt import spectrum
-from hdt.objective.base import Objective, Options, Terms
+from hdt.objective.base import Objective, Terms
+from hdt.options import Options
 from hdt.start import real_segments
 from hdt.students import backbone, build, flatten, forecast_gradient
 from hdt.windows import windows

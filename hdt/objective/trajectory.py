@@ -6,7 +6,8 @@ expert stood ``target_epochs`` epochs later (eq. 2):
 
     L = ‖θ_N − θ*_{t+e}‖² / ‖θ*_t − θ*_{t+e}‖²
 
-The step size of the inner steps is learned too.
+The step size of the inner steps is learned too. With ``real_weight`` γ > 0 the real-guided loss of NSD (ECCV
+2024) is added: γ times the squared error of θ_N on a batch of real windows.
 
 Deviations and choices: the inner step size is learned as its logarithm, so it can never become negative;
 the experts' own settings are those of CondTSF (SGD 5e-4, momentum 0.9, batch 64) with fewer of them. Chosen
@@ -25,8 +26,9 @@ from torch import Tensor
 
 from hdt.experts import Training, experts
 from hdt.machine import cache_folder
-from hdt.objective.base import Objective, Options, Terms
-from hdt.students import backbone, forecast_gradient
+from hdt.objective.base import Objective, Terms
+from hdt.options import Options
+from hdt.students import backbone, forecast_error, forecast_gradient
 from hdt.windows import windows
 
 
@@ -43,6 +45,7 @@ class TrajectoryOptions(Options):
     steps_synthetic: int = Field(20, ge=1, description="N, differentiable steps")
     inner_batch: int = Field(64, ge=1, description="synthetic windows per step")
     inner_lr: float = Field(0.05, gt=0, description="first value of the learned step size")
+    real_weight: float = Field(0.0, ge=0, description="γ, weight of the trained student's error on real windows")
     inner_lr_rate: float = Field(0.01, ge=0, description="learning rate of its logarithm; 0 keeps it fixed")
 
 
@@ -63,6 +66,7 @@ class TrajectoryMatching(Objective):
         self.student = backbone(problem.backbone, problem.context, problem.horizon, series)
         self.experts = experts(problem.backbone, problem.context, problem.horizon, series, training, cache_folder())
         self.saved_seconds = self.experts.saved_seconds
+        self.real = windows(series, problem.context, problem.horizon)
         self.log_lr = torch.tensor(math.log(options.inner_lr), device=series.device, requires_grad=True)
 
     def learned(self) -> list[tuple[Tensor, float]]:
@@ -83,7 +87,12 @@ class TrajectoryMatching(Objective):
             gradient = forecast_gradient(self.student, theta, batch, differentiable=True)
             theta = theta - self.log_lr.exp() * gradient
         loss = (theta - target).square().sum() / (first - target).square().sum()
-        return loss, {"trajectory": loss.detach(), "inner_lr": self.log_lr.detach().exp()}
+        terms = {"trajectory": loss.detach(), "inner_lr": self.log_lr.detach().exp()}
+        if options.real_weight:
+            chosen = torch.randint(len(self.real), (options.expert_batch,), generator=generator).to(theta.device)
+            guide = forecast_error(self.student, theta, self.real[chosen])
+            loss, terms["real"] = loss + options.real_weight * guide, guide.detach()
+        return loss, terms
 
     def relabel(self, every: Float[Tensor, "B window C"], expert: int) -> Float[Tensor, "B window C"]:
         """The windows that the inner steps train on; here the synthetic ones as they are."""

@@ -33,7 +33,8 @@ from torch import Tensor
 from hdt import moments
 from hdt.errors import InputError
 from hdt.moments import Features, Moments
-from hdt.objective.base import Objective, Options, Terms
+from hdt.objective.base import Objective, Terms
+from hdt.options import Options
 from hdt.windows import windows
 
 EPS = 1e-5

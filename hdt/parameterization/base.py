@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hdt.options import Options
+
 Params = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Size(NamedTuple):
+    """A raw synthetic set: N sequences of M steps and C channels. What is stored costs at most its N·M·C floats."""
+
+    sequences: int
+    length: int
+    channels: int
 
 
 class Parameterization(ABC):
-    """Named parameter tensors ⇄ synthetic series [N, M, C]; knows no objective.
+    """Named stored tensors ⇄ synthetic series [N, M, C]; knows no objective.
 
     ``decode`` is differentiable. ``encode`` gives the parameters whose decoding comes closest to a
-    series (exactly, where the parameterization can), which is how every start is set.
+    series (exactly, where the parameterization can), which is how every start is set. For the floats of
+    a raw set of ``size`` a compressing parameterization decodes to more sequences, ``instances``. ``fixed``
+    names tensors that are stored but not learned; ``chosen`` holds what was read from the data.
     """
 
-    def __init__(self, length: int) -> None:
-        self.length = length
+    Options: ClassVar[type[Options]] = Options
+    fixed: tuple[str, ...] = ()
+
+    def __init__(self, size: Size, options: Any = None) -> None:
+        self.size = size
+        self.options: Any = options or self.Options()
+        self.chosen: dict[str, int] = {}
+
+    def prepare(self, series: Float[Tensor, "T C"], generator: torch.Generator) -> None:
+        """Read from the scaled real training series what the options leave open."""
+        return None
+
+    def instances(self) -> int:
+        """N, the series it decodes to."""
+        return self.size.sequences
 
     @abstractmethod
-    def encode(self, series: Float[Tensor, "N M C"]) -> Params:
-        """Parameters of a series."""
+    def shapes(self) -> Shapes:
+        """What is stored."""
+
+    @abstractmethod
+    def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
+        """Parameters of a series; ``near`` holds parameters to stay close to where several would do."""
 
     @abstractmethod
     def decode(self, params: Params) -> Float[Tensor, "N M C"]:
         """The series of the parameters."""
 
-    @staticmethod
-    def floats(params: Params) -> int:
-        """Stored numbers: one per real entry, two per complex one, indices and kernels included."""
-        return sum(tensor.numel() * (2 if tensor.is_complex() else 1) for tensor in params.values())
+    def floats(self) -> int:
+        """Stored numbers, indices and kernels included."""
+        return sum(math.prod(shape) for shape in self.shapes().values())

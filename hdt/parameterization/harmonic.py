@@ -12,19 +12,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt import spectrum
-from hdt.parameterization.base import Parameterization, Params
+from hdt.parameterization.base import Parameterization, Params, Shapes
 
 
 class Harmonic(Parameterization):
     """``real`` [N, F, C] and ``imaginary`` [N, (M−1)//2, C] orthonormal coefficients; N·M·C floats."""
 
-    def encode(self, series: Float[Tensor, "N M C"]) -> Params:
+    def shapes(self) -> Shapes:
+        sequences, length, channels = self.size
+        bins, free = length // 2 + 1, (length - 1) // 2
+        return {"real": (sequences, bins, channels), "imaginary": (sequences, free, channels)}
+
+    def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
         coefficients = spectrum.rfft(series)
-        free = slice(1, 1 + (self.length - 1) // 2)
+        free = slice(1, 1 + (self.size.length - 1) // 2)
         return {"real": coefficients.real.clone(), "imaginary": coefficients.imag[:, free].clone()}
 
     def decode(self, params: Params) -> Float[Tensor, "N M C"]:
         real, imaginary = params["real"], params["imaginary"]
         zero = torch.zeros_like(real[:, :1])
-        nyquist = [] if self.length % 2 else [zero]
-        return spectrum.irfft(torch.complex(real, torch.cat([zero, imaginary, *nyquist], dim=1)), self.length)
+        nyquist = [] if self.size.length % 2 else [zero]
+        return spectrum.irfft(torch.complex(real, torch.cat([zero, imaginary, *nyquist], dim=1)), self.size.length)

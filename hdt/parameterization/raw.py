@@ -5,13 +5,16 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.parameterization.base import Parameterization, Params
+from hdt.parameterization.base import Parameterization, Params, Shapes
 
 
 class Raw(Parameterization):
     """``values`` [N, M, C] in scaled units; N·M·C floats."""
 
-    def encode(self, series: Float[Tensor, "N M C"]) -> Params:
+    def shapes(self) -> Shapes:
+        return {"values": self.size}
+
+    def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
         return {"values": series.clone()}
 
     def decode(self, params: Params) -> Float[Tensor, "N M C"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hdt.students.base import Student, Training
 from hdt.students.dlinear import DLinear
-from hdt.students.functional import backbone, flatten, forecast_gradient, unflatten
+from hdt.students.functional import backbone, flatten, forecast_error, forecast_gradient, unflatten
 from hdt.students.itransformer import ITransformer
 from hdt.students.table import STUDENTS, build
 from hdt.students.xpatch import XPatch
@@ -23,6 +23,7 @@ __all__ = [
     "backbone",
     "build",
     "flatten",
+    "forecast_error",
     "forecast_gradient",
     "unflatten",
 ]

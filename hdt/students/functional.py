@@ -35,6 +35,15 @@ def unflatten(vector: Float[Tensor, " P"], student: Student) -> dict[str, Tensor
     return {name: part.view_as(p) for (name, p), part in zip(named, parts, strict=True)}
 
 
+def forecast_error(
+    student: Student, weights: Float[Tensor, " P"], batch: Float[Tensor, "B window C"]
+) -> Float[Tensor, ""]:
+    """Mean squared forecast error on a batch of windows, at flat ``weights``."""
+    context, horizon = batch[:, : student.context], batch[:, student.context :]
+    forecast = torch.func.functional_call(student, unflatten(weights, student), (context,))
+    return nn.functional.mse_loss(forecast, horizon)
+
+
 def forecast_gradient(
     student: Student, weights: Float[Tensor, " P"], batch: Float[Tensor, "B window C"], differentiable: bool
 ) -> Float[Tensor, " P"]:
@@ -42,8 +51,6 @@ def forecast_gradient(
 
     ``weights`` must require gradients; ``differentiable`` keeps the graph for a second derivative.
     """
-    context, horizon = batch[:, : student.context], batch[:, student.context :]
-    forecast = torch.func.functional_call(student, unflatten(weights, student), (context,))
-    error = nn.functional.mse_loss(forecast, horizon)
+    error = forecast_error(student, weights, batch)
     (gradient,) = torch.autograd.grad(error, weights, create_graph=differentiable)
     return gradient

@@ -1,0 +1,193 @@
+"""CFM: curriculum frequency matching, and the filters of UniDD (arXiv 2503.01212).
+
+For features X [n, D] and labels Y [n, H] let Ψ = XᵀX/n be the feature-feature correlations (FFC) and Φ = XᵀY/n the
+feature-label correlations (FLC). What many methods match are these two behind a filter of Ψ's spectrum:
+
+    ‖f(Ψ) − f(Ψ_s)‖ + ‖g(Ψ)Φ − g(Ψ_s)Φ_s‖
+
+    dm     –                g = 1                    kip    –              g = 1/(λ+β)
+    dc     f = λ            g = 1                    low    f = g = λ
+    mtt    f = (1−αλ)^p     g = α·Σ_{i<p} (1−αλ)^i   high   f = g = 1/(λ+β)      cfm    high, β from large to small
+
+(dc: the two parts of the gradient ΨW − Φ; mtt: those of p gradient steps; kip: the ridge regression.) X are the
+inputs of every linear and convolutional layer of a trained, frozen teacher, Y the horizons or its forecasts. CFM adds
+the teacher's own error on the synthetic windows, and cuts these into B batches, from low to high frequency: batch b
+has β_b = β(1 + cos(πb/B))/2, and the smaller β, the more the small eigenvalues count. Statistics run on over
+batches, Ψ_s ← (1 − 1/b)Ψ_s + Ψ_b/b, the past not being differentiated. With one batch, β stays fixed.
+
+Deviations and choices: β is relative to the mean and α to the largest eigenvalue of the teacher's Ψ, and every norm
+to that of the teacher's term, so that one setting serves all layers; ``paper`` takes them as they are. Inputs of
+convolutions, and of layers that run over several tokens of a channel, are averaged over positions. Batches are
+consecutive windows, which overlap in one long sequence; they are learned together, not one after another. The
+task loss is the squared error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hdt.experts import Training, experts
+from hdt.machine import cache_folder
+from hdt.objective.base import Objective, Terms
+from hdt.options import Options
+from hdt.students import backbone, unflatten
+from hdt.windows import windows
+
+REAL_BATCH = 256  # real windows at a time
+Filter = Literal["cfm", "high", "low", "dm", "dc", "mtt", "kip"]
+
+
+class CFMOptions(Options):
+    """Hyperparameters of :class:`CFM`."""
+
+    filter: Filter = Field("cfm", description="what of the correlations is matched")
+    beta: float = Field(1.0, gt=0, description="β")
+    alpha: float = Field(0.5, gt=0, description="α, of filter mtt")
+    filter_steps: int = Field(20, ge=1, description="p, of filter mtt")
+    paper: bool = Field(False, description="β, α and norms absolute, as published")
+    batches: int = Field(4, ge=1, description="B, parts of the synthetic windows")
+    match_weight: float = Field(0.1, ge=0, description="weight of the correlations; the task loss has 1")
+    labels: Literal["horizon", "teacher"] = Field("horizon", description="Y")
+    teacher_epochs: int = Field(8, ge=1, description="epochs of the teacher (SGD 5e-4, momentum 0.9, batch 64)")
+    most_real: int = Field(4096, ge=1, description="real windows at most, evenly spaced")
+
+
+class Correlations(NamedTuple):
+    """Ψ [D, D] and Φ [D, H] of one layer."""
+
+    ffc: Tensor
+    flc: Tensor
+
+
+class CFM(Objective):
+    """The loss above."""
+
+    Options: ClassVar[type[CFMOptions]] = CFMOptions
+
+    def prepare(self, series: Float[Tensor, "T C"]) -> None:
+        options, problem = self.options, self.problem
+        self.student = backbone(problem.backbone, problem.context, problem.horizon, series).eval()
+        training = Training(1, options.teacher_epochs, 5e-4, 0.9, 64)
+        teacher = experts(problem.backbone, problem.context, problem.horizon, series, training, cache_folder())
+        self.saved_seconds = teacher.saved_seconds
+        self.weights = unflatten(teacher.checkpoints[0, -1], self.student)
+        count = len(series) - problem.context - problem.horizon + 1
+        every = windows(series, problem.context, problem.horizon, stride=-(-count // options.most_real))
+        with torch.no_grad():
+            parts = [(self.correlations(part)[0], len(part)) for part in every.split(REAL_BATCH)]
+        self.real = average([found for found, _ in parts], [size for _, size in parts])
+
+    def correlations(self, batch: Float[Tensor, "B window C"]) -> tuple[list[Correlations], Tensor]:
+        """Ψ and Φ of every layer on a batch of windows, and the teacher's error there."""
+        context, horizon = batch[:, : self.problem.context], batch[:, self.problem.context :]
+        inputs, forecast = layer_inputs(self.student, self.weights, context)
+        labels = horizon if self.options.labels == "horizon" else forecast
+        per_channel = labels.transpose(1, 2).flatten(0, 1)  # [B·C, H]
+        found = []
+        for x in inputs:
+            y = per_channel if len(x) % len(per_channel) == 0 else labels.flatten(1)
+            found.append(correlations(x.unflatten(0, (len(y), -1)).mean(dim=1), y))
+        return found, nn.functional.mse_loss(forecast, horizon)
+
+    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
+        options = self.options
+        every = windows(synthetic, self.problem.context, self.problem.horizon).flatten(0, 1)
+        parts = every.chunk(options.batches)
+        task = matched = every.new_zeros((), dtype=torch.float64)
+        past: list[Correlations] | None = None
+        for b, part in enumerate(parts):
+            own, error = self.correlations(part)
+            own = running(past, own, b + 1)
+            past = [Correlations(c.ffc.detach(), c.flc.detach()) for c in own]
+            beta = annealed(options.beta, b, len(parts)) if options.filter == "cfm" else options.beta
+            matched = matched + sum(self.distance(t, s, beta) for t, s in zip(self.real, own, strict=True)) / len(parts)
+            task = task + error / len(parts)
+        return task + options.match_weight * matched, {"task": task.detach(), "correlations": matched.detach()}
+
+    def distance(self, teacher: Correlations, own: Correlations, beta: float) -> Tensor:
+        """The two norms of one layer."""
+        options = self.options
+        alpha = options.alpha
+        if not options.paper:
+            beta = beta * float(teacher.ffc.diagonal().mean())
+            alpha = alpha / float(torch.linalg.matrix_norm(teacher.ffc, 2))
+        total = own.ffc.new_zeros(())
+        both = (filtered(options.filter, each, beta, alpha, options.filter_steps) for each in (teacher, own))
+        for target, found in zip(*both, strict=True):
+            total = total + (target - found).norm() / (1.0 if options.paper else target.norm())
+        return total
+
+
+def layer_inputs(model: nn.Module, weights: dict[str, Tensor], inputs: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What enters every linear and convolutional layer, as rows [n, D], and what the model returns."""
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        x = given[0]
+        seen.append(x.flatten(0, -2) if isinstance(module, nn.Linear) else x.flatten(2).mean(dim=2))
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        output = functional_call(model, weights, (inputs,))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen, output
+
+
+def correlations(x: Float[Tensor, "n D"], y: Float[Tensor, "n H"]) -> Correlations:
+    """Ψ = XᵀX/n and Φ = XᵀY/n, in float64."""
+    x, y = x.double(), y.double()
+    return Correlations(x.T @ x / len(x), x.T @ y / len(x))
+
+
+def average(parts: Sequence[list[Correlations]], sizes: Sequence[int]) -> list[Correlations]:
+    """The correlations of all parts together."""
+    shares = [size / sum(sizes) for size in sizes]
+    return [
+        Correlations(*(sum(w * c[i] for w, c in zip(shares, layer, strict=True)) for i in range(2)))
+        for layer in zip(*parts, strict=True)
+    ]
+
+
+def running(past: list[Correlations] | None, new: list[Correlations], count: int) -> list[Correlations]:
+    """The mean over ``count`` batches, given that over those before."""
+    if past is None:
+        return new
+    return [
+        Correlations(*((1 - 1 / count) * old + part / count for old, part in zip(before, now, strict=True)))
+        for before, now in zip(past, new, strict=True)
+    ]
+
+
+def annealed(beta: float, batch: int, batches: int) -> float:
+    """β_b, from β down to nearly 0."""
+    return beta * (1 + math.cos(math.pi * batch / batches)) / 2
+
+
+def filtered(kind: Filter, own: Correlations, beta: float, alpha: float, steps: int) -> list[Tensor]:
+    """The filtered FFC (if the method looks at it) and FLC."""
+    ffc, flc = own
+    identity = torch.eye(len(ffc), dtype=ffc.dtype, device=ffc.device)
+    if kind == "dm":
+        return [flc]
+    if kind == "dc":
+        return [ffc, flc]
+    if kind == "low":
+        return [ffc, ffc @ flc]
+    if kind == "mtt":
+        decay, power, weights = identity - alpha * ffc, identity, torch.zeros_like(flc)
+        for _ in range(steps):
+            weights, power = decay @ weights + alpha * flc, power @ decay
+        return [power, weights]
+    inverse = torch.linalg.solve(ffc + beta * identity, identity)
+    return [inverse @ flc] if kind == "kip" else [inverse, inverse @ flc]
