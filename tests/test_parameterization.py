@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hdt.errors import InputError
 from hdt.grid import Grid, dominant_period
 from hdt.parameterization import NSD, PARAMETERIZATIONS, FreD, Harmonic, Parameterization, Raw, Size
-from hdt.parameterization.fred import FreDOptions, choose, dct2, idct2
-from hdt.parameterization.nsd import AXES, NSDOptions, closest_tensors, compose, dct4
+from hdt.parameterization.fred import FreDOptions, choose
+from hdt.parameterization.nsd import AXES, NSDOptions
+from hdt.transforms import closest_tensors, compose, dct2, dct4, idct2
 
 EXACT = (Raw, Harmonic)
 

@@ -29,6 +29,7 @@ from hdt.errors import require
 from hdt.grid import Grid, dominant_period
 from hdt.options import Options
 from hdt.parameterization.base import Parameterization, Params, Shapes
+from hdt.transforms import dct2, idct2
 from hdt.windows import windows
 
 MOST_CELLS = 2**24  # of the real series that the mask is chosen from, at most 512 of them, evenly spaced
@@ -115,23 +116,3 @@ def choose(transformed: Float[Tensor, "N C R P"], kept: int, center: bool, per_c
     spread = transformed.var(dim=0, correction=0) if center else transformed.square().mean(dim=0)
     spread = spread.flatten(1) if per_channel else spread.mean(dim=0).flatten()[None]
     return spread.topk(kept, dim=1).indices.sort(dim=1).values.int()
-
-
-def dct_matrix(size: int, like: Tensor) -> Float[Tensor, "size size"]:
-    """Orthonormal DCT-II: row f holds the cosine of f half-waves."""
-    angle = torch.arange(size)[:, None] * (2 * torch.arange(size) + 1).double() * math.pi / (2 * size)
-    matrix = angle.cos() * (2 / size) ** 0.5
-    matrix[0] /= 2**0.5
-    return matrix.to(like)
-
-
-def dct2(grid: Float[Tensor, "... R P"]) -> Float[Tensor, "... R P"]:
-    """DCT-II over rows and columns, which may differ in number."""
-    rows, columns = (dct_matrix(size, grid) for size in grid.shape[-2:])
-    return rows @ grid @ columns.T
-
-
-def idct2(grid: Float[Tensor, "... R P"]) -> Float[Tensor, "... R P"]:
-    """Inverse of :func:`dct2`."""
-    rows, columns = (dct_matrix(size, grid) for size in grid.shape[-2:])
-    return rows.T @ grid @ columns

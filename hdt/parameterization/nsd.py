@@ -31,9 +31,9 @@ from hdt.errors import require
 from hdt.grid import Grid, dominant_period
 from hdt.options import Options
 from hdt.parameterization.base import Parameterization, Params, Shapes, Size
+from hdt.transforms import closest_tensors, compose, dct4
 
 AXES = ("instance", "channel", "cycle", "phase")
-SOLVER_STEPS = 100  # of conjugate gradients, for the closest spectrum tensors
 
 
 class NSDOptions(Options):
@@ -144,46 +144,3 @@ class NSD(Parameterization):
         """The first rows of DCT-IV; sets after the first take later ones, lest all sets be one."""
         sets = range(self.options.kernel_sets)
         return [torch.stack([dct4(size, like).roll(-j, 0)[:rank] for j in sets]) for rank, size in self.sizes()]
-
-
-def dct4(size: int, like: Tensor) -> Float[Tensor, "size size"]:
-    """Orthonormal DCT-IV, indices from 0."""
-    half = torch.arange(size).double() + 0.5
-    return ((half[:, None] * half * math.pi / size).cos() * (2 / size) ** 0.5).to(like)
-
-
-def compose(tensors: Float[Tensor, "N_T t1 t2 t3 t4"], kernels: list[Tensor]) -> Float[Tensor, "N_T N_K u1 u2 u3 u4"]:
-    """T_i ×₁ K_j¹ ×₂ K_j² ×₃ K_j³ ×₄ K_j⁴ for all pairs (i, j)."""
-    whole = tensors[:, None]
-    for axis, kernel in enumerate(kernels):
-        moved = whole.movedim(2 + axis, -1).flatten(2, -2)  # [N_T, 1 or N_K, others, t_d]
-        others = whole.movedim(2 + axis, -1).shape[2:-1]
-        whole = (moved @ kernel).unflatten(2, others).movedim(-1, 2 + axis)
-    return whole
-
-
-def closest_tensors(
-    target: Float[Tensor, "N_T N_K u1 u2 u3 u4"], kernels: list[Tensor]
-) -> Float[Tensor, "N_T t1 t2 t3 t4"]:
-    """The T_i that minimise Σ_j ‖x_ij − T_i × K_j‖², by conjugate gradients on the normal equations."""
-    transposed = [kernel.transpose(1, 2) for kernel in kernels]
-
-    def project(whole: Tensor) -> Tensor:
-        """The adjoint of :func:`compose`."""
-        for axis, kernel in enumerate(transposed):
-            moved = whole.movedim(2 + axis, -1)
-            whole = (moved.flatten(2, -2) @ kernel).unflatten(2, moved.shape[2:-1]).movedim(-1, 2 + axis)
-        return whole.sum(dim=1)
-
-    residual = project(target)
-    tensors, direction, norm = torch.zeros_like(residual), residual, residual.square().sum()
-    first = norm
-    for _ in range(SOLVER_STEPS):
-        if norm <= 1e-12 * first:
-            break
-        mapped = project(compose(direction, kernels))
-        step = norm / (direction * mapped).sum()
-        tensors, residual = tensors + step * direction, residual - step * mapped
-        before, norm = norm, residual.square().sum()
-        direction = residual + norm / before * direction
-    return tensors
