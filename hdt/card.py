@@ -17,7 +17,7 @@ def card(distilled: Distilled, command: str) -> str:
     notices = "".join(f"- {notice}\n" for notice in data.notices)
     return f"""# {data.name}, distilled
 
-{settings.sequences} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
+{len(distilled.values)} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
 {data.borders[0]} real training rows of {len(data.columns)} channels by `{settings.method}`
 ({info.compression:.0f}× fewer numbers).
 Made to train forecasters with a context of {settings.context} and a horizon of {settings.horizon} steps;

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdt import spectrum
+from hdt import learned, spectrum
 from hdt.series import Panel
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def write(distilled: Distilled, folder: Path, *, pngs: bool = False) -> Path:
 
 
 def draw(distilled: Distilled) -> dict[str, Figure]:
-    """The figures by name: series, spectrum, acf and loss."""
+    """The figures by name: series, spectrum, acf, loss and, for image methods, learned."""
     figures = {
         "series": _grid(distilled, _series_axes(distilled), "step", sharey=False),
         "spectrum": _grid(distilled, _spectrum_axes(distilled), "frequency bin (cycles per M steps)"),
@@ -52,6 +52,9 @@ def draw(distilled: Distilled) -> dict[str, Figure]:
     }
     if distilled.history:
         figures["loss"] = _loss(distilled.history)
+    picture = learned.draw(distilled)
+    if picture is not None:
+        figures["learned"] = picture
     return figures
 
 
@@ -181,6 +184,7 @@ CAPTIONS = {
     "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis. Dots: the harmonics the objective keeps.",
     "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",
     "loss": "The objective and its terms at each iteration.",
+    "learned": "What is learned besides values: the coefficients kept, the kernels, or the curriculum of β.",
 }
 POOLED_CAPTIONS = {
     "series": "The synthetic series, in scaled units: each stands for all real channels.",
@@ -200,7 +204,7 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
     start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
     facts = {
         "training data": f"{data.borders[0]:,} rows × {len(data.columns)} channels",
-        "synthetic": f"{settings.sequences} × {settings.length} steps × {len(distilled.columns)} channels = "
+        "synthetic": f"{len(distilled.values)} × {settings.length} steps × {len(distilled.columns)} channels = "
         f"{info.floats:,} floats ({info.compression:.0f}× fewer)",
         "made in": f"{info.seconds:.1f} s on {info.device}",
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",

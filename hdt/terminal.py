@@ -38,13 +38,14 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     info = distilled.info
     settings, rows, channels = info.settings, info.data.borders[0], len(info.data.columns)
     synthetic = f"{settings.length} × {len(distilled.columns)}" + (
-        f" × {settings.sequences}" if settings.sequences > 1 else ""
+        f" × {len(distilled.values)}" if len(distilled.values) > 1 else ""
     )
     values = {**settings.options, **info.chosen}
     options = "".join(f", {name} {values[name]:g}" for name in ("k", "lam") if name in values)
     memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
     print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")
-    print(f"  {rows:,} × {channels} training values → {synthetic} ({info.compression:.0f}× fewer)")
+    print(f"  {rows:,} × {channels} training values → {synthetic}")
+    print(f"  {info.floats:,} stored numbers, {info.compression:.0f}× fewer")
     print(f"  {info.seconds:.1f} s{memory}, {info.device}")
     print(f"  autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, mean over channels)")
     print(f"  nearest real sub-series: {info.distance.nearest:.2f} standard deviations away")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -234,3 +235,31 @@ def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     frame["<b>load</b>"] = frame["<b>load</b>"].mask(np.arange(400) == 3)
     page = (hdt.distill(frame, **SMALL).save(tmp_path / "run") / "report.html").read_text()
     assert "<b>load" not in page and "&lt;b&gt;load" in page
+
+
+@pytest.mark.parametrize(
+    ("given", "titles"),
+    [
+        ({"parameterization": "fred"}, ["cosine coefficients: 10 of 50 kept per channel"]),
+        ({"parameterization": "nsd", "group": 2, "instance_rank": 1, "cycle_rank": 1}, ["instance kernel, 1 × 2"]),
+        ({"parameterization": "nsd", "kernels": "dct", "learn_kernels": False, "group": 2, "instance_rank": 1}, None),
+        ({"objective": "cfm", "teacher_epochs": 1}, [""]),
+        ({}, None),
+    ],
+)
+def test_what_image_methods_learned_is_drawn(given: dict[str, Any], titles: list[str] | None, tmp_path: Path) -> None:
+    from hdt import learned
+
+    small = {**SMALL, "iterations": 2, **given}
+    if "parameterization" in given:
+        small |= {"period": 5}
+    if "objective" in given:
+        del small["k"]
+    distilled = hdt.distill(make_frame(), **small)
+    again = hdt.Distilled.load(distilled.save(tmp_path / "run"))
+    np.testing.assert_allclose(again.values, distilled.values, rtol=1e-5)
+    figure = learned.draw(again)
+    assert (figure is None) == (titles is None)
+    assert figure is None or figure.axes[0].get_title() == (titles or [""])[0]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ("What is learned besides values" in page) == (titles is not None)
