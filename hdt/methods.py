@@ -149,7 +149,8 @@ METHODS: dict[str, Method] = {
         objective="wiener",
         start="phase",
         iterations=300,
-        learning_rate=0.1,
+        learning_rate=0.02,
+        parameterization_options={"kernels": "svd"},
         citation=NSD,
     ),
     "nsd-mtt": Method(
@@ -158,7 +159,8 @@ METHODS: dict[str, Method] = {
         objective="mtt",
         start="real",
         iterations=300,
-        learning_rate=0.1,
+        learning_rate=0.02,
+        parameterization_options={"kernels": "svd"},
         citation=NSD,
     ),
     "cfm": Method(
@@ -168,6 +170,7 @@ METHODS: dict[str, Method] = {
         start="real",
         iterations=400,
         learning_rate=0.1,
+        options={"match_weight": 1.0},
         citation=CFM,
     ),
     "hdt-cfm": Method(
@@ -177,6 +180,7 @@ METHODS: dict[str, Method] = {
         start="phase",
         iterations=400,
         learning_rate=0.1,
+        options={"match_weight": 1.0},
         citation=CFM,
     ),
     "kcenter": _subset(
