@@ -74,6 +74,10 @@ class CFM(Objective):
         with torch.no_grad():
             parts = [(self.correlations(part)[0], len(part)) for part in every.split(REAL_BATCH)]
         self.real = average([found for found, _ in parts], [size for _, size in parts])
+        self.eigenvalues = [
+            (float(c.ffc.diagonal().mean()), float(torch.linalg.matrix_norm(c.ffc, 2))) for c in self.real
+        ]
+        self.known: dict[float, list[list[Tensor]]] = {}
 
     def correlations(self, batch: Float[Tensor, "B window C"]) -> tuple[list[Correlations], Tensor]:
         """Ψ and Φ of every layer on a batch of windows, and the teacher's error there."""
@@ -98,19 +102,28 @@ class CFM(Objective):
             own = running(past, own, b + 1)
             past = [Correlations(c.ffc.detach(), c.flc.detach()) for c in own]
             beta = annealed(options.beta, b, len(parts)) if options.filter == "cfm" else options.beta
-            matched = matched + sum(self.distance(t, s, beta) for t, s in zip(self.real, own, strict=True)) / len(parts)
+            layers = enumerate(zip(self.targets(beta), own, strict=True))
+            matched = matched + sum(self.distance(i, t, c, beta) for i, (t, c) in layers) / len(parts)
             task = task + error / len(parts)
         return task + options.match_weight * matched, {"task": task.detach(), "correlations": matched.detach()}
 
-    def distance(self, teacher: Correlations, own: Correlations, beta: float) -> Tensor:
-        """The two norms of one layer."""
-        options = self.options
-        alpha = options.alpha
+    def targets(self, beta: float) -> list[list[Tensor]]:
+        """The teacher's filtered terms, by layer; they do not change."""
+        if beta not in self.known:
+            self.known[beta] = [self.filtered(i, teacher, beta) for i, teacher in enumerate(self.real)]
+        return self.known[beta]
+
+    def filtered(self, layer: int, own: Correlations, beta: float) -> list[Tensor]:
+        """The terms of one layer."""
+        options, alpha = self.options, self.options.alpha
         if not options.paper:
-            beta = beta * float(teacher.ffc.diagonal().mean())
-            alpha = alpha / float(torch.linalg.matrix_norm(teacher.ffc, 2))
+            mean, largest = self.eigenvalues[layer]
+            beta, alpha = beta * mean, alpha / largest
+        return filtered(options.filter, own, beta, alpha, options.filter_steps)
+
+    def distance(self, layer: int, targets: list[Tensor], own: Correlations, beta: float) -> Tensor:
+        """The two norms of one layer."""
         total = own.ffc.new_zeros(())
-        both = (filtered(options.filter, each, beta, alpha, options.filter_steps) for each in (teacher, own))
-        for target, found in zip(*both, strict=True):
-            total = total + (target - found).norm() / (1.0 if options.paper else target.norm())
+        for target, found in zip(targets, self.filtered(layer, own, beta), strict=True):
+            total = total + (target - found).norm() / (1.0 if self.options.paper else target.norm())
         return total
