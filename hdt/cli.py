@@ -101,8 +101,8 @@ def distill(
         flags["split"] = _split(split)
     given = {**from_recipe, **config.parse_options(option), **flags}
     panel, settings = api.prepare(data, progress=DownloadBar(), **given)
-    plan = api.plan(panel, settings)
     if dry_run:
+        plan = api.plan(panel, settings)
         return print_json(plan) if as_json else print_settings(plan)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)

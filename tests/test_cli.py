@@ -95,6 +95,19 @@ def test_a_dry_run_tells_all_and_writes_nothing(run, csv: Path) -> None:
     assert sorted(Path().rglob("*")) == before
 
 
+def test_a_period_is_taken_and_written_into_the_recipe(run, csv: Path) -> None:
+    small = ["--length", 48, "--context", 12, "--horizon", 6, "--iterations", 2]
+    text = run("distill", csv, "--method", "fred-wiener", *small, "--period", 7, "--out", "folded").out
+    assert "training values → 48 × 2 × 4\n" in text
+    assert (Path("folded") / "recipe.yaml").read_text().splitlines()[0].endswith("--iterations 2 --period 7")
+    run("distill", "--recipe", "folded/recipe.yaml", "--out", "again")
+    params = [(Path(name) / "params.safetensors").read_bytes() for name in ("folded", "again")]
+    assert params[0] == params[1]
+    assert run("evaluate", "folded", "--seeds", 1, "--json").out
+    refused = run("distill", csv, *QUICK, "--period", 7)
+    assert refused.code == 2 and "has no setting 'period'" in refused.err
+
+
 def test_a_recipe_repeats_a_run_and_flags_win(run, csv: Path) -> None:
     run("distill", csv, *QUICK, "--out", "a", "--split", "0.5,0.25,0.25")
     run("distill", "--recipe", "a/recipe.yaml", "--out", "b")
