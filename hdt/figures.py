@@ -12,7 +12,7 @@ from hdt.methods import METHODS
 from hdt.report import MARK, REAL
 
 PALETTE = (
-    "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#f5b7b1", "#1b4f72",
+    "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#76d7c4", "#1b4f72",
     "#6e2c00", "#16a085", "#b7950b", "#5d6d7e",
 )  # fmt: skip
 HIGHEST = 2.0  # bars and lines above this many times full data are cut
