@@ -11,15 +11,18 @@ if TYPE_CHECKING:
     from hdt.datasets import load
     from hdt.distilled import Distilled
     from hdt.errors import InputError
+    from hdt.tuning import Forecaster, finetune
 
-__all__ = ["Distilled", "InputError", "compare", "distill", "evaluate", "load"]
+__all__ = ["Distilled", "Forecaster", "InputError", "compare", "distill", "evaluate", "finetune", "load"]
 
 _HOME = {
     "Distilled": "hdt.distilled",
+    "Forecaster": "hdt.tuning.forecaster",
     "InputError": "hdt.errors",
     "compare": "hdt.benchmark",
     "distill": "hdt.api",
     "evaluate": "hdt.api",
+    "finetune": "hdt.tuning",
     "load": "hdt.datasets",
 }
 

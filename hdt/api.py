@@ -11,9 +11,10 @@ import pandas as pd
 from hdt import config, datasets, machine, stationarity
 from hdt.config import Settings
 from hdt.distance import nearest_distance
-from hdt.distilled import DataInfo, Distance, Distilled, RunInfo
+from hdt.distilled import Distilled
 from hdt.errors import require
 from hdt.frames import format_step
+from hdt.records import DataInfo, Distance, RunInfo
 from hdt.series import Panel
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded

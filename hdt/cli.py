@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from hdt import cli_bench, cli_data
+from hdt import cli_bench, cli_data, cli_tune
 from hdt.errors import InputError
 from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
 
@@ -168,6 +168,7 @@ def evaluate(
 
 
 app.command()(cli_bench.compare)
+app.command()(cli_tune.finetune)
 
 
 @app.command()

@@ -202,10 +202,11 @@ def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
 
 
 def recipe_files() -> list[Path]:
-    """The recipes that come with hdt: in the package when installed, beside it in a checkout."""
+    """The recipes of distillations that come with hdt: in the package when installed, beside it in a checkout."""
     here = Path(__file__).parent
     folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
-    return sorted(folder.glob("*.yaml"))
+    recipes = sorted(folder.glob("*.yaml"))
+    return [path for path in recipes if path.read_text(encoding="utf-8").startswith("# hdt recipes run ")]
 
 
 def recipe_file(name: str) -> Path:

@@ -3,106 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from hdt import config
+from hdt import config, folders, interchange
 from hdt.errors import InputError, require
-from hdt.frames import Layout, parse_step
+from hdt.frames import Layout
 from hdt.machine import replacing
+from hdt.records import HISTORY, ROWS, EvaluationRow, RunInfo
 from hdt.series import Panel
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from gluonts.dataset.pandas import PandasDataset
+
+    from hdt.windows import WindowDataset
+
 FILES = ("synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md")
-
-
 EVALUATION = "evaluation.json"
-
-
-class Strict(BaseModel):
-    """A record of a run file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataInfo(Strict):
-    """The real series behind a run; ``train_sha256`` fingerprints what the distillation read."""
-
-    name: str
-    source: str | None
-    load_options: dict[str, Any]
-    rows: int
-    borders: tuple[int, int, int]
-    columns: list[str]
-    first_stamp: str
-    step: str
-    layout: dict[str, Any]
-    train_sha256: str
-    notices: list[str]
-
-
-class Distance(Strict):
-    """Root mean square distance, in scaled units, of the synthetic series from real sub-series.
-
-    ``start`` is null when the optimisation did not start from one; ``nearest`` is over all of them.
-    """
-
-    start: float | None
-    nearest: float
-
-
-class RunInfo(Strict):
-    """``run.json``: everything that identifies a run, and its measurements.
-
-    ``chosen`` holds the values of hyperparameters that were read from the data.
-    """
-
-    schema_version: int = SCHEMA_VERSION
-    settings: config.Settings
-    data: DataInfo
-    scaler_mean: list[float]
-    scaler_std: list[float]
-    floats: int
-    compression: float
-    seconds: float
-    peak_rss_mb: float | None
-    device: str
-    versions: dict[str, str]
-    psd_gap: float
-    acf_gap: float
-    psd_gaps: list[float]
-    acf_gaps: list[float]
-    harmonics: list[list[int]] | None
-    distance: Distance
-    chosen: dict[str, int | float] = {}
-
-
-class EvaluationRow(Strict):
-    """One row of ``evaluation.json``, see :func:`hdt.evaluation.evaluate`."""
-
-    student: str
-    trained_on: str
-    mse: float
-    mse_std: float
-    mae: float
-    mae_std: float
-    validation_mse: float
-    seeds: int
-    train_seconds: float
-    ratio_to_full: float
-
-
-ROWS = TypeAdapter(list[EvaluationRow])
-HISTORY = TypeAdapter(list[dict[str, float]])
 
 
 @dataclass(frozen=True)
@@ -146,12 +69,37 @@ class Distilled:
         sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``. Fewer synthetic than
         real channels are called ``synthetic_1`` … and stay in scaled units: each stands for all of them.
         """
-        data = self.info.data
-        index = pd.date_range(pd.Timestamp(data.first_stamp), periods=self.values.shape[1], freq=parse_step(data.step))
-        original, columns = self.original, self.columns
-        if len(original) > 1:
-            columns = [f"{column}/{n}" for n in range(1, len(original) + 1) for column in columns]
-        return Layout(**data.layout).frame(np.concatenate(list(original), axis=1), index, columns)
+        return interchange.laid_out(self, Layout(**self.info.data.layout))
+
+    def to_long(self) -> pd.DataFrame:
+        """:meth:`to_frame` with the columns ``unique_id``, ``ds`` and ``y``, whatever the caller's layout."""
+        return interchange.laid_out(self, Layout("long"))
+
+    def to_wide(self) -> pd.DataFrame:
+        """:meth:`to_frame` with one column per channel and a DatetimeIndex, whatever the caller's layout."""
+        return interchange.laid_out(self, Layout("wide"))
+
+    def to_torch(self, context: int | None = None, horizon: int | None = None) -> WindowDataset:
+        """A torch Dataset of (context [L, C], horizon [H, C]) pairs, float32 in scaled units.
+
+        One pair per window of every sequence, N·(M − L − H + 1) in all, sequence by sequence; L and H are the
+        run's own unless given. Raises :class:`InputError` when a sequence is shorter than one window.
+        """
+        import torch
+
+        from hdt.windows import WindowDataset
+
+        settings = self.info.settings
+        context = settings.context if context is None else context
+        horizon = settings.horizon if horizon is None else horizon
+        return WindowDataset(torch.tensor(self.values, dtype=torch.float32), context, horizon)
+
+    def to_gluonts(self) -> PandasDataset:
+        """A gluonts PandasDataset of univariate series in original units, one per column of :meth:`to_wide`.
+
+        Raises :class:`InputError` when gluonts is not installed.
+        """
+        return interchange.to_gluonts(self)
 
     def with_panel(self, panel: Panel) -> Distilled:
         """The same result, with the real data at hand for pictures."""
@@ -164,22 +112,8 @@ class Distilled:
         replaced. Raises :class:`InputError` when the place cannot be written.
         """
         folder = Path(folder)
-        check_target(folder, force)
-        scratch = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
-        try:
-            scratch.mkdir(parents=True)
+        with folders.one_move(folder, "run", force) as scratch:
             self._write(scratch, command)
-            if folder.exists():
-                old = scratch.with_suffix(".old")
-                folder.rename(old)
-                scratch.rename(folder)
-                shutil.rmtree(old)
-            else:
-                scratch.rename(folder)
-        except OSError as error:
-            raise InputError(f"{folder}: cannot write the run ({error.strerror}); choose another --out") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
         return folder
 
     def _write(self, folder: Path, command: str | None) -> None:
@@ -259,14 +193,8 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.
 
 
 def check_target(folder: Path, force: bool) -> None:
-    """Refuse a folder that exists (unless ``force`` and it is a run or empty) or cannot be made."""
-    if folder.exists():
-        require(force, f"{folder} exists; choose another --out, or replace it with --force")
-        ours = folder.is_dir() and ((folder / "run.json").is_file() or not any(folder.iterdir()))
-        require(ours, f"{folder} exists and is not a run folder; --force replaces run folders only")
-    parent = next(p for p in folder.absolute().parents if p.exists())
-    ok = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
-    require(ok, f"{parent}: cannot write here; choose another --out")
+    """Refuse a place that a run cannot be saved to, before the work is done."""
+    folders.check_target(folder, "run", force)
 
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:

@@ -51,19 +51,11 @@ class Evaluator:
         self.train, self.val, self.test = (self._part(part) for part in parts)
 
     def _part(self, part: Part) -> torch.Tensor:
-        values = self.panel.part(part, context=0 if part == "train" else self.context)
-        size = self.context + self.horizon
-        require(
-            len(values) >= size,
-            f"{self.panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
-            f"horizon = {size}; choose another --split",
-        )
-        return torch.tensor(values, dtype=torch.float32, device=self.device)
+        return scaled_part(self.panel, part, self.context, self.horizon).to(self.device)
 
     def trainings(self, student: str, windows: int) -> list[Training]:
         """How that student is trained here on that many windows: the ways that validation chooses from."""
-        shuffle = self.augment and STUDENTS[student].mixes_channels
-        return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings_for(windows)]
+        return trainings(student, windows, self.augment)
 
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
@@ -106,6 +98,33 @@ class Evaluator:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
+def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[Tensor, "T C"]:
+    """One part in scaled units, float32, with the context before it; refused when it holds no window."""
+    values = panel.part(part, context=0 if part == "train" else context)
+    size = context + horizon
+    require(
+        len(values) >= size,
+        f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
+        f"horizon = {size}; choose another --split",
+    )
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def trainings(student: str, windows: int, augment: bool) -> list[Training]:
+    """How a student is trained on that many windows: the ways that validation chooses from."""
+    shuffle = augment and STUDENTS[student].mixes_channels
+    return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings_for(windows)]
+
+
+def same_data(distilled: Distilled, panel: Panel) -> None:
+    """Refuse a panel whose training part is not the one that a run was made from."""
+    require(
+        panel.train_sha256() == distilled.info.data.train_sha256,
+        f"{panel.name}: its training part differs from the one this run was made from ({distilled.info.data.name}); "
+        "give the same data, split and missing-value policy",
+    )
+
+
 def check(students: Sequence[str], seeds: int) -> None:
     """Refuse unknown students and less than one seed."""
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
@@ -133,11 +152,7 @@ def evaluate(
     """
     info = distilled.info
     check(students, seeds)
-    require(
-        panel.train_sha256() == info.data.train_sha256,
-        f"{panel.name}: its training part differs from the one this run was made from ({info.data.name}); "
-        "give the same data, split and missing-value policy",
-    )
+    same_data(distilled, panel)
     evaluator = Evaluator(panel, info.settings.context, info.settings.horizon, device=device, augment=augment)
     sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,3 +20,24 @@ def windows(
     steps = series.shape[-2]
     require(steps >= size, f"{steps} steps are fewer than context {context} + horizon {horizon} = {size}")
     return series.unfold(-2, size, stride).transpose(-1, -2)
+
+
+class WindowDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Every window of every sequence as a pair: context [L, C] and horizon [H, C].
+
+    For ``torch.utils.data.DataLoader``. Pair ``i`` is window ``i % B`` of sequence ``i // B``; the pairs are views
+    of ``series`` [N, M, C].
+    """
+
+    def __init__(self, series: Float[Tensor, "N M C"], context: int, horizon: int) -> None:
+        require(context >= 1 and horizon >= 1, f"context {context} and horizon {horizon} must be at least 1")
+        self.context = context
+        self.every = windows(series, context, horizon)  # [N, B, L+H, C]
+
+    def __len__(self) -> int:
+        return self.every.shape[0] * self.every.shape[1]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sequence, start = divmod(range(len(self))[index], self.every.shape[1])
+        window = self.every[sequence, start]
+        return window[: self.context], window[self.context :]

@@ -1,0 +1,185 @@
+"""What distilled data is worth for fine-tuning Moirai: beside no tuning, all data and random segments.
+
+Every row has the same base, validation, learning rates and test windows; random and distilled rows have equal
+floats. Costs are those until the validation optimum, of the learning rate that validation chose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from hdt import api, checkpoint
+from hdt.distilled import Distilled
+from hdt.errors import require
+from hdt.evaluation import kept, real_data, same_data
+from hdt.series import Panel
+from hdt.start import real_segments
+from hdt.train import device_of
+from hdt.tuning.base import load_base
+from hdt.tuning.moirai import choose_patch, tune_values
+from hdt.tuning.score import score
+
+VERSION = 1  # raise it when a change here or in the loop alters a number; older cells are then ignored
+METHODS = ("hdt", "wiener")
+Watcher = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The comparison of one run's data: what every row shares."""
+
+    panel: Panel
+    distilled: Distilled
+    base: str
+    device: torch.device
+    out: Path | None
+    settings: dict[str, Any]
+    key: str
+
+    def cell(self, row: str, seed: int) -> dict[str, float]:
+        """One row at one seed, computed or read back."""
+        if self.out is None:
+            return self._score(row, seed)
+        return kept(self.out / "cells" / f"{row}-{seed}-{self.key}.json", lambda: self._score(row, seed))
+
+    def _score(self, row: str, seed: int) -> dict[str, float]:
+        run, panel = self.distilled.info.settings, self.panel
+        context, horizon = run.context, run.horizon
+        if row == "zero-shot":
+            network = load_base(self.base).to(self.device)
+            patch = choose_patch(network, panel, context, horizon)
+            return {**score(network, panel, context, horizon, patch, self.device), "seconds": 0.0}
+        distill_seconds = 0.0
+        if row == "full":
+            values = panel.part("train")[None]
+        elif row == "random":
+            train = torch.tensor(panel.part("train"), dtype=torch.float32)
+            draw = torch.Generator().manual_seed(seed)
+            values = real_segments(train, run.sequences, run.length, draw).numpy()
+        else:
+            made = api.distill(panel, method=row, length=run.length, context=context, horizon=horizon, seed=seed)
+            values, distill_seconds = made.values, made.info.seconds
+        tuned = tune_values(
+            values, panel, base=self.base, context=context, horizon=horizon, seed=seed, device=self.device.type,
+            **self.settings,
+        )  # fmt: skip
+        facts = tuned.training
+        network = tuned.network.to(self.device)
+        names = ("steps", "samples", "seconds", "steps_to_best", "samples_to_best", "seconds_to_best")
+        return {
+            **score(network, panel, context, horizon, tuned.patch, self.device),
+            **{name: float(facts[name]) for name in (*names, "lr", "validation_crps", "windows")},
+            "peak_memory_mb": float(facts["peak_memory_mb"] or math.nan),
+            "distill_seconds": distill_seconds,
+            "patch": float(tuned.patch),
+        }
+
+
+def compare(
+    distilled: Distilled,
+    *,
+    base: str | Path,
+    data: Any = None,
+    methods: Sequence[str] = METHODS,
+    seeds: int = 3,
+    device: str = "auto",
+    out: Path | None = None,
+    watch: Watcher | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Test errors and costs of Moirai on the data of a run: one row each for no tuning, all data, random segments
+    of equal floats, and series distilled by ``methods``, whose length, context and horizon are the run's.
+
+    ``settings`` are those of :func:`hdt.tuning.moirai.tune_moirai`. Finished cells are kept in ``out`` and not
+    computed again. ``watch`` is called before each cell with (label, done, total). See :func:`summary` for the
+    columns. Raises :class:`hdt.errors.InputError`.
+    """
+    require(seeds >= 1, f"seeds={seeds}: at least one is needed")
+    panel = real_data(distilled, data)
+    same_data(distilled, panel)
+    network, on = load_base(base), device_of(device)
+    run = distilled.info.settings
+    facts = {
+        "version": VERSION, "settings": {k: v for k, v in settings.items() if v is not None}, "device": on.type,
+        "run": [run.length, run.sequences, run.context, run.horizon], "data": panel.train_sha256(),
+        "borders": panel.borders, "torch": torch.__version__,
+    }  # fmt: skip
+    key = checkpoint.fingerprint(facts, network.state_dict().values())[:16]
+    work = Work(panel, distilled, str(base), on, out, settings, key)
+    rows = ["zero-shot", "full", "random", *methods]
+    total = 1 + (len(rows) - 1) * seeds
+    cells: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
+    done = 0
+    for seed in range(seeds):
+        for row in rows:
+            if row == "zero-shot" and seed > 0:
+                continue
+            if watch is not None:
+                watch(f"{row}, seed {seed}", done, total)
+            cells[row].append(work.cell(row, seed))
+            done += 1
+    return summary(cells)
+
+
+def summary(cells: dict[str, list[dict[str, float]]]) -> pd.DataFrame:
+    """One row per training set, means over seeds.
+
+    ``mse``, ``mae``, ``mase``, ``crps`` on test; ``ratio_to_full`` of the MSE; ``steps``, ``samples`` and
+    ``train_seconds`` until the validation optimum; ``total_seconds`` of all trainings that validation chose from;
+    ``cheaper``: training seconds of full data over the row's, ``cheaper_with_distillation`` with the row's
+    distillation added; ``pays_after``: after how many fine-tunings distilling once has cost less than
+    tuning on all data each time. Null where there is nothing to divide.
+    """
+    table = {row: pd.DataFrame(scores) for row, scores in cells.items()}
+
+    def mean(row: str, column: str) -> float:
+        return float(table[row][column].mean()) if column in table[row] else 0.0
+
+    full = mean("full", "seconds_to_best")
+    rows = []
+    for row, scores in table.items():
+        seconds, distilling = mean(row, "seconds_to_best"), mean(row, "distill_seconds")
+        tuned = row != "zero-shot" and seconds > 0
+        rows.append(
+            {
+                "trained_on": row,
+                **{name: mean(row, name) for name in ("mse", "mae", "mase", "crps")},
+                "mse_std": float(scores["mse"].std(ddof=1)) if len(scores) > 1 else 0.0,
+                "ratio_to_full": mean(row, "mse") / mean("full", "mse"),
+                "steps": mean(row, "steps_to_best"),
+                "samples": mean(row, "samples_to_best"),
+                "train_seconds": seconds,
+                "total_seconds": mean(row, "seconds"),
+                "distill_seconds": distilling,
+                "peak_memory_mb": mean(row, "peak_memory_mb") or None,
+                "cheaper": full / seconds if tuned else None,
+                "cheaper_with_distillation": full / (seconds + distilling) if tuned else None,
+                "pays_after": math.floor(distilling / (full - seconds)) + 1 if tuned and full > seconds else None,
+                "seeds": len(scores),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cells_of(table: pd.DataFrame) -> list[list[str]]:
+    """The table as text: errors, costs until the validation optimum, and what they save."""
+
+    def times(value: float | None) -> str:
+        return "" if value is None or pd.isna(value) else f"{value:.1f}×"
+
+    return [
+        [
+            row["trained_on"], f"{row['mse']:.3f} ± {row['mse_std']:.3f}", f"{row['mase']:.3f}", f"{row['crps']:.3f}",
+            f"{row['ratio_to_full']:.3f}×", f"{row['samples']:,.0f}", f"{row['train_seconds']:.1f} s",
+            "" if pd.isna(row["peak_memory_mb"]) else f"{row['peak_memory_mb']:.0f} MB", times(row["cheaper"]),
+            times(row["cheaper_with_distillation"]), "" if pd.isna(row["pays_after"]) else f"{row['pays_after']:.0f}",
+        ]
+        for row in table.to_dict("records")
+    ]  # fmt: skip

@@ -1,0 +1,202 @@
+"""What every fine-tuned model shares: a frame in, the next steps out; a folder that reads back.
+
+Axis letters: L context, H horizon, C channels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from hdt import folders
+from hdt.errors import InputError, require
+from hdt.frames import Table, read_frame
+from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
+
+STUDENT = "hdt.tuning.student:StudentForecaster"
+MODELS = {
+    "dlinear": STUDENT,
+    "itransformer": STUDENT,
+    "xpatch": STUDENT,
+    "moirai": "hdt.tuning.moirai:MoiraiForecaster",
+}
+
+
+class Forecaster(ABC):
+    """A fine-tuned model that forecasts the H steps after a context of L steps.
+
+    ``any_column``: whether it forecasts columns that it was not tuned on.
+    """
+
+    any_column: ClassVar[bool] = False
+
+    def __init__(self, record: ForecasterRecord) -> None:
+        self.record = record
+
+    @property
+    def model(self) -> str:
+        return self.record.model
+
+    @property
+    def context(self) -> int:
+        """L, steps."""
+        return self.record.context
+
+    @property
+    def horizon(self) -> int:
+        """H, steps."""
+        return self.record.horizon
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the channels it was tuned on."""
+        return self.record.columns
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Facts of the training: data, steps, seconds, validation errors, device, versions."""
+        return self.record.training
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model}: {self.context} steps in, {self.horizon} steps out)"
+
+    def forecast(
+        self,
+        frame: pd.DataFrame,
+        quantiles: Sequence[float] | None = None,
+        *,
+        time_column: str | None = None,
+        id_column: str = "unique_id",
+        target_column: str = "y",
+    ) -> pd.DataFrame:
+        """The H steps after the last row of ``frame``, in its layout, units, ids and time step.
+
+        ``frame`` is wide or long, as for :func:`hdt.load`; its last L rows are read. Without ``quantiles`` the
+        columns keep their names; quantile 0.1 of a wide column ``load`` is called ``load/0.1``, that of a
+        long frame's target ``y/0.1``. Raises :class:`hdt.errors.InputError` for a frame that is too short,
+        lacks values, or has columns that the model does not know.
+        """
+        levels = _levels(quantiles)
+        table = read_frame(frame, "frame", time_column, id_column, target_column)
+        recent = self._recent(table)
+        for column in table.columns:
+            require(
+                self.any_column or column in self.columns,
+                f"frame: column {column!r} is unknown to this {self.model}, which was tuned on "
+                f"{listed(self.columns)}; drop it, or tune on data that has it",
+            )
+        predicted = self._predict(recent, table.columns, levels)
+        return _laid_out(frame, table, self.horizon, levels, predicted)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> Path:
+        """Write the forecaster folder in one move: either all of it is there, or none.
+
+        An existing folder is refused unless ``force``, and then only a forecaster folder or an empty one is
+        replaced. Raises :class:`hdt.errors.InputError` when the place cannot be written.
+        """
+        folder = Path(folder)
+        with folders.one_move(folder, "forecaster", force) as scratch:
+            (scratch / RECORD).write_text(self.record.model_dump_json(indent=1), encoding="utf-8")
+            self._write(scratch)
+        return folder
+
+    @staticmethod
+    def load(folder: str | Path) -> Forecaster:
+        """Read a forecaster folder back; raises :class:`InputError` naming the file that is missing or damaged."""
+        record = read_record(Path(folder))
+        require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
+        module, name = MODELS[record.model].split(":")
+        kind: type[Forecaster] = getattr(import_module(module), name)
+        return kind._read(Path(folder), record)
+
+    @abstractmethod
+    def _predict(
+        self, values: np.ndarray, columns: Sequence[str], quantiles: Sequence[float] | None
+    ) -> Mapping[float | None, np.ndarray]:
+        """Forecasts [H, C] in original units of ``values`` [L, C], float64, by quantile, or under None."""
+
+    @abstractmethod
+    def _write(self, folder: Path) -> None:
+        """Write everything but forecaster.json."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, folder: Path, record: ForecasterRecord) -> Forecaster:
+        """Read back what :meth:`_write` wrote; raises :class:`InputError` naming the file that does not fit."""
+
+    def _recent(self, table: Table) -> np.ndarray:
+        rows, length = len(table.values), self.context
+        require(rows >= length, f"frame: {rows} rows are fewer than the context of {length} steps; give more history")
+        recent = table.values[-length:]
+        for column, values in zip(table.columns, recent.T, strict=True):
+            holes = np.flatnonzero(np.isnan(values))
+            if len(holes):
+                stamp = table.stamps[rows - length + holes[0]]
+                raise InputError(
+                    f"frame: column {column!r} misses {len(holes)} of its last {length} values (first at {stamp}); "
+                    "fill them, for instance with frame.interpolate()"
+                )
+        return recent
+
+
+def check_window(steps: int, context: int, horizon: int, what: str) -> None:
+    """Refuse a window that does not fit into ``what`` of so many steps, and say which would."""
+    require(context >= 1 and horizon >= 1, f"context {context} and horizon {horizon} must be at least 1")
+    size = context + horizon
+    ways = [f"with a context of {context} the horizon can be at most {steps - context}"] if context < steps else []
+    ways += [f"with a horizon of {horizon} the context can be at most {steps - horizon}"] if horizon < steps else []
+    require(
+        size <= steps,
+        f"context {context} + horizon {horizon} = {size} steps are longer than the {what} of {steps}; "
+        + (", ".join(ways) or f"together they can be at most {steps}"),
+    )
+
+
+def _levels(quantiles: Sequence[float] | None) -> list[float] | None:
+    if quantiles is None:
+        return None
+    for level in quantiles:
+        inside = isinstance(level, Real) and 0 < level < 1
+        require(inside, f"quantile {level!r}: expected a number between 0 and 1, both excluded")
+    levels = [float(level) for level in quantiles]
+    require(len(levels) > 0, "no quantile given; leave quantiles out for one forecast per step")
+    for level in levels:
+        require(levels.count(level) == 1, f"quantile {level} is given twice")
+    return levels
+
+
+def _laid_out(
+    frame: pd.DataFrame,
+    table: Table,
+    horizon: int,
+    levels: Sequence[float] | None,
+    predicted: Mapping[float | None, np.ndarray],
+) -> pd.DataFrame:
+    """Forecasts as the caller's frame is laid out, after its last stamp."""
+    layout, labels = table.layout, _labels(frame, table)
+    stamps = pd.date_range(table.stamps[-1], periods=horizon + 1, freq=table.step, unit=table.stamps.unit)[1:]
+    if levels is None:
+        return layout.frame(predicted[None], stamps, labels)
+    if layout.kind == "wide":
+        names = [f"{label}/{level}" for label in labels for level in levels]
+        values = np.stack([predicted[level] for level in levels], axis=2)  # [H, C, quantiles]
+        return layout.frame(values.reshape(horizon, -1), stamps, names)
+    target = layout.target_column
+    frames = {f"{target}/{level}": layout.frame(predicted[level], stamps, labels) for level in levels}
+    first = next(iter(frames.values())).drop(columns=target)
+    return first.assign(**{name: long[target] for name, long in frames.items()})
+
+
+def _labels(frame: pd.DataFrame, table: Table) -> list[Any]:
+    """The caller's own column labels or ids, which need not be text."""
+    if table.layout.kind == "long":
+        return list(pd.unique(frame[table.layout.id_column].dropna()))
+    time = table.layout.time_column if table.layout.time_in_column else None
+    return [column for column in frame.columns if time is None or str(column) != time]

@@ -1,0 +1,263 @@
+"""Fine-tuning of Moirai on distilled or real windows, and its forecasts.
+
+Each channel is a univariate series. Chosen on the real validation part by CRPS, never on test: the patch size (of
+those the base knows, before any step), the learning rate and the step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt import machine
+from hdt.distilled import Distilled
+from hdt.errors import require
+from hdt.evaluation import real_data, same_data
+from hdt.series import Panel
+from hdt.train import device_of, seeded
+from hdt.tuning import base as bases
+from hdt.tuning.forecaster import Forecaster, check_window
+from hdt.tuning.loop import Outcome, Plan, Watcher, crps, tune
+from hdt.tuning.record import ForecasterRecord
+from hdt.tuning.score import entries, predictor
+from hdt.windows import windows
+
+if TYPE_CHECKING:
+    from uni2ts.model.moirai import MoiraiModule
+
+VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
+PASSES = 10  # over the training windows at most, and
+STEPS = (400, 4000)  # within these
+CHECKS = 20  # looks at the validation part
+SMALL = 5_000_000  # parameters; larger networks are tuned with smaller steps
+RATES = {True: (1e-3, 1e-4), False: (1e-4, 1e-5, 1e-6)}
+
+
+class MoiraiForecaster(Forecaster):
+    """A Moirai network; forecasts any column, which it scales by itself, with quantiles from its samples."""
+
+    any_column = True
+
+    def __init__(self, record: ForecasterRecord, network: MoiraiModule) -> None:
+        super().__init__(record)
+        self.network = network.eval()
+
+    @property
+    def patch(self) -> int:
+        """Steps per token."""
+        return int(self.training["patch"])
+
+    def _predict(
+        self, values: np.ndarray, columns: Sequence[str], quantiles: Sequence[float] | None
+    ) -> Mapping[float | None, np.ndarray]:
+        device = next(self.network.parameters()).device
+        # float32 would lose a small swing on a high level; the network is indifferent to both.
+        mean, std = values.mean(axis=0), values.std(axis=0)
+        scale = np.where(std > 0, std, 1.0)
+        model = predictor(self.network, self.context, self.horizon, self.patch, device)
+        with seeded(0, device):
+            forecasts = list(model.predict(entries((values - mean) / scale)))
+        levels: Sequence[float | None] = [None] if quantiles is None else quantiles
+        return {
+            level: np.stack([f.quantile(0.5 if level is None else level) for f in forecasts], axis=1) * scale + mean
+            for level in levels
+        }
+
+    def _write(self, folder: Path) -> None:
+        # uni2ts reads it back: MoiraiModule.from_pretrained(folder).
+        self.network.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # the hub's blank model card
+
+    @classmethod
+    def _read(cls, folder: Path, record: ForecasterRecord) -> MoiraiForecaster:
+        patch = record.training.get("patch")
+        network = bases.load_base(folder)
+        require(
+            patch in network.patch_sizes,
+            f"{folder / 'forecaster.json'}: training.patch {patch!r} is none of the network's",
+        )
+        return cls(record, network)
+
+
+def tune_moirai(
+    distilled: Distilled,
+    *,
+    base: str | Path,
+    real: bool = False,
+    panel: Panel | None = None,
+    context: int | None = None,
+    horizon: int | None = None,
+    patch: int | None = None,
+    pattern: str = "full",
+    steps: int | None = None,
+    lr: float | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    clip: float | None = 1.0,
+    checkpoint: Path | None = None,
+    watch: Watcher | None = None,
+) -> MoiraiForecaster:
+    """Fine-tune the Moirai in ``base`` on a distilled series, or with ``real`` on the real training part.
+
+    Context and horizon are those of the run unless given. ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or
+    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``watch`` is called
+    with (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
+
+    The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
+    all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
+    which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
+    Raises :class:`hdt.errors.InputError` for bad input and lack of memory.
+    """
+    panel = real_data(distilled, panel)
+    same_data(distilled, panel)
+    settings = distilled.info.settings
+    context, horizon = context or settings.context, horizon or settings.horizon
+    values = panel.part("train")[None] if real else distilled.values
+    check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
+    return tune_values(
+        values, panel, base=base, context=context, horizon=horizon, patch=patch, pattern=pattern, steps=steps, lr=lr,
+        batch=batch, seed=seed, device=device, precision=precision, clip=clip, checkpoint=checkpoint, watch=watch,
+        facts={"trained_on": "real" if real else "distilled", "method": None if real else settings.method},
+    )  # fmt: skip
+
+
+def tune_values(
+    values: np.ndarray,
+    panel: Panel,
+    *,
+    base: str | Path,
+    context: int,
+    horizon: int,
+    patch: int | None = None,
+    pattern: str = "full",
+    steps: int | None = None,
+    lr: float | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "float32",
+    clip: float | None = 1.0,
+    checkpoint: Path | None = None,
+    watch: Watcher | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> MoiraiForecaster:
+    """:func:`tune_moirai` on scaled values [N, M, C] of any origin."""
+    on = device_of(device)
+    bases.check_size(base, None, device)
+    network = bases.load_base(base)
+    bases.check_size(base, bases.parameters(network), device)
+    _check_tokens(network, context, horizon, patch)
+    train = univariate(values, context, horizon)
+    most = PASSES * -(-len(train) // batch)
+    steps = steps or min(max(most, STEPS[0]), STEPS[1])
+    outcomes: list[tuple[Plan, Outcome, MoiraiModule]] = []
+    with (
+        machine.memory_refusal(f"lower --batch (now {batch}) or --context (now {context})"),
+        machine.peak_memory(on) as peak,
+    ):
+        network.to(on).eval()
+        validation = _validation(panel, context, horizon)
+        patch = patch or choose_patch(network, panel, context, horizon)
+        plan = Plan(
+            context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
+            batch=batch, clip=clip, precision=precision, seed=seed,
+        )  # fmt: skip
+        rates = RATES[bases.parameters(network) < SMALL] if lr is None else (lr,)
+        files = [
+            None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{n}") for n in range(len(rates))
+        ]
+        for position, (rate, file) in enumerate(zip(rates, files, strict=True)):
+            candidate = copy.deepcopy(network)
+            this = replace(plan, lr=rate)
+            told = None if watch is None else _counted(watch, position, len(rates))
+            outcomes.append(
+                (this, tune(candidate, train, validation, this, on, watch=told, file=file), candidate.cpu())
+            )
+    for file in files:
+        if file is not None:
+            file.unlink(missing_ok=True)
+    best, outcome, network = min(outcomes, key=lambda each: each[1].validation)
+    seconds = sum(each.seconds for _, each, _ in outcomes)
+    count = sum(each.steps for _, each, _ in outcomes)
+    training = {
+        **(facts or {}),
+        "data": panel.name,
+        "train_sha256": panel.train_sha256(),
+        "base": str(base),
+        "parameters": bases.parameters(network),
+        "windows": len(train),
+        "steps": count,
+        "samples": count * batch,
+        "seconds": seconds,
+        "seconds_per_step": seconds / count,
+        "steps_to_best": outcome.best_step,
+        "samples_to_best": outcome.best_step * batch,
+        "seconds_to_best": outcome.seconds_to_best,
+        "learning_rates": list(rates),
+        **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
+        "validation_crps_before": outcome.validation_before,
+        "validation_crps": outcome.validation,
+        "device": machine.device_name(on.type),
+        "peak_memory_mb": peak(),
+        "versions": machine.versions(),
+    }
+    record = ForecasterRecord(
+        model="moirai", context=context, horizon=horizon, columns=list(panel.columns), channels=None, training=training
+    )
+    return MoiraiForecaster(record, network)
+
+
+def choose_patch(network: MoiraiModule, panel: Panel, context: int, horizon: int) -> int:
+    """The patch size that serves the network best on the real validation part, before any tuning."""
+    validation = _validation(panel, context, horizon)
+    tried = {size: crps(network, validation, context, size) for size in _fitting(network, context, horizon)}
+    return min(tried, key=lambda size: tried[size])
+
+
+def univariate(values: np.ndarray, context: int, horizon: int) -> Float[Tensor, "n window"]:
+    """Every window of every channel and sequence of ``values`` [N, M, C], as rows of L + H steps."""
+    every = windows(torch.tensor(values, dtype=torch.float32), context, horizon)  # [N, n, L+H, C]
+    return every.transpose(2, 3).reshape(-1, context + horizon)
+
+
+def _validation(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
+    """Windows of the real validation part, evenly spaced over time and channels."""
+    rows = univariate(panel.part("val", context)[None], context, horizon)
+    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), VALIDATION_WINDOWS)).long()]
+
+
+def _fitting(network: MoiraiModule, context: int, horizon: int) -> list[int]:
+    """Patch sizes of at most half the context that the network can hold."""
+    sizes = [s for s in network.patch_sizes if 2 * s <= context and _count(s, context, horizon) <= network.max_seq_len]
+    return sizes or [min(network.patch_sizes)]
+
+
+def _count(patch: int, context: int, horizon: int) -> int:
+    return -(-context // patch) + -(-horizon // patch)
+
+
+def _check_tokens(network: MoiraiModule, context: int, horizon: int, patch: int | None) -> None:
+    sizes = tuple(network.patch_sizes)
+    require(patch is None or patch in sizes, f"patch {patch}: the base knows {', '.join(map(str, sizes))}")
+    size = patch or _fitting(network, context, horizon)[-1]
+    count = _count(size, context, horizon)
+    most = network.max_seq_len
+    require(
+        count <= most,
+        f"context {context} + horizon {horizon} are {count} tokens of {size} steps, more than the base's {most}; "
+        f"lower --context to at most {(most - -(-horizon // size)) * size}",
+    )
+
+
+def _counted(watch: Watcher, position: int, trainings: int) -> Watcher:
+    return lambda step, steps, value: watch(position * steps + step, trainings * steps, value)

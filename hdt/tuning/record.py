@@ -1,0 +1,109 @@
+"""The files of a forecaster folder: forecaster.json, and the weights as safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+
+from hdt.errors import InputError, require
+from hdt.records import Strict
+from hdt.series import Scaler
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RECORD = "forecaster.json"
+WEIGHTS = "weights.safetensors"
+
+
+class ScalerRecord(Strict, allow_inf_nan=False):
+    """The z-score of every column: ``(x - mean) / std``."""
+
+    mean: list[float]
+    std: list[float]
+
+    @classmethod
+    def of(cls, scaler: Scaler) -> ScalerRecord:
+        return cls(mean=scaler.mean.tolist(), std=scaler.std.tolist())
+
+    def scaler(self) -> Scaler:
+        return Scaler(np.array(self.mean), np.array(self.std))
+
+
+class ForecasterRecord(Strict):
+    """``forecaster.json``. ``scaler`` is null for models that scale by themselves.
+
+    ``channels`` counts those of the series it was tuned on, and is null when they are ``columns``; ``training``
+    holds facts of the training.
+    """
+
+    schema_version: Literal[1] = 1
+    model: str
+    context: int = Field(ge=1)
+    horizon: int = Field(ge=1)
+    columns: list[str] = Field(min_length=1)
+    scaler: ScalerRecord | None = None
+    channels: int | None = Field(default=None, ge=1)
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ForecasterRecord:
+        if self.scaler is not None:
+            count = len(self.columns)
+            if not len(self.scaler.mean) == len(self.scaler.std) == count:
+                raise ValueError(f"the scaler does not have one mean and one std for each of {count} columns")
+            if min(self.scaler.std) <= 0:
+                raise ValueError("the scaler holds a std that is not positive")
+        return self
+
+
+def read_record(folder: Path) -> ForecasterRecord:
+    """``forecaster.json`` of a folder; raises :class:`InputError` when it is missing or damaged."""
+    require(folder.is_dir(), f"{folder}: no such forecaster folder; make one with 'hdt finetune RUN --out {folder}'")
+    file = folder / RECORD
+    require(file.is_file(), f"{folder}: {RECORD} is missing, so this is not a forecaster folder")
+    try:
+        return ForecasterRecord.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
+
+
+def write_weights(network: nn.Module, folder: Path) -> None:
+    """All weights of a network as ``weights.safetensors``."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS)
+
+
+def read_weights(network: nn.Module, folder: Path) -> None:
+    """Fill a network from ``weights.safetensors``; names, shapes and finiteness are checked."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = folder / WEIGHTS
+    require(file.is_file(), f"{folder}: {WEIGHTS} is missing, so this is not a complete forecaster folder")
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); copy it again") from error
+    expected = network.state_dict()
+    wrong = [
+        name
+        for name in expected.keys() | tensors.keys()
+        if name not in expected or name not in tensors or tensors[name].shape != expected[name].shape
+    ]
+    require(not wrong, f"{file}: {listed(sorted(wrong))} do not fit {RECORD}")
+    require(all(bool(t.isfinite().all()) for t in tensors.values()), f"{file}: holds values that are not finite")
+    network.load_state_dict(tensors)
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

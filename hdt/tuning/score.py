@@ -1,0 +1,121 @@
+"""Test errors of fine-tuned forecasters; of Moirai by gluonts: its predictor, its rolling windows, its metrics."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hdt.evaluation import scaled_part
+from hdt.grid import dominant_period
+from hdt.series import Panel
+from hdt.train import errors, seeded
+from hdt.tuning.base import import_moirai, load_base
+from hdt.tuning.forecaster import Forecaster
+
+if TYPE_CHECKING:
+    from gluonts.torch import PyTorchPredictor
+    from uni2ts.model.moirai import MoiraiModule
+
+WINDOWS = 128  # test windows per channel at most, evenly spaced
+SAMPLES = 100  # draws per forecast
+BATCH = 64
+SEASON_WITHIN = 1024  # steps: two seasons fit
+# gluonts only counts stamps; windows here are positions, so any frequency that never fails will do.
+START, FREQUENCY = pd.Period("2000-01-01", "D"), "D"
+
+
+def predictor(
+    module: MoiraiModule, context: int, horizon: int, patch: int, device: torch.device, samples: int = SAMPLES
+) -> PyTorchPredictor:
+    """The gluonts predictor of a network for univariate series."""
+    forecast = import_moirai().MoiraiForecast(
+        prediction_length=horizon, target_dim=1, feat_dynamic_real_dim=0, past_feat_dynamic_real_dim=0,
+        context_length=context, module=module, patch_size=patch, num_samples=samples,
+    )  # fmt: skip
+    return forecast.create_predictor(batch_size=BATCH, device=str(device))
+
+
+def entries(values: np.ndarray) -> list[dict[str, Any]]:
+    """Columns of ``values`` [T, C] as a gluonts data set."""
+    return [{"start": START, "target": column.astype(np.float32), "item_id": n} for n, column in enumerate(values.T)]
+
+
+def season_of(panel: Panel) -> int:
+    """The season that MASE compares with: the dominant period of the training part."""
+    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    return dominant_period(train, min(len(train), SEASON_WITHIN))
+
+
+def spacing(rows: int, horizon: int, season: int) -> int:
+    """Distance of test windows: the smallest that leaves at most ``WINDOWS`` and visits every phase of the season."""
+    distance = math.ceil((rows - horizon + 1) / WINDOWS)
+    while math.gcd(distance, season) > 1:
+        distance += 1
+    return distance
+
+
+def test_data(panel: Panel, horizon: int, season: int) -> Any:
+    """Evenly spaced windows of the test part: a gluonts TestData of scaled series, train and validation before them."""
+    from gluonts.dataset.split import split
+
+    values = np.concatenate([panel.part("train"), panel.part("val"), panel.part("test")])
+    rows = panel.borders[2] - panel.borders[1]
+    distance = spacing(rows, horizon, season)
+    count = (rows - horizon) // distance + 1
+    _, template = split(entries(values), offset=-rows)
+    return template.generate_instances(prediction_length=horizon, windows=count, distance=distance)
+
+
+def score(
+    module: MoiraiModule, panel: Panel, context: int, horizon: int, patch: int, device: torch.device
+) -> dict[str, float]:
+    """``mse`` and ``mae`` of the median, ``mase`` and ``crps`` (mean weighted quantile loss over deciles), in scaled
+    units, over the windows of :func:`test_data`; ``forecasts`` counts windows × channels. The test part is read here.
+    """
+    from gluonts.ev.metrics import MAE, MASE, MSE, MeanWeightedSumQuantileLoss
+    from gluonts.model.evaluation import evaluate_model
+
+    season = season_of(panel)
+    data = test_data(panel, horizon, season)
+    levels = [round(0.1 * n, 1) for n in range(1, 10)]
+    metrics = [MSE(forecast_type=0.5), MAE(), MASE(), MeanWeightedSumQuantileLoss(quantile_levels=levels)]
+    module.to(device).eval()
+    with seeded(0, device), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        table = evaluate_model(
+            predictor(module, context, horizon, patch, device), test_data=data, metrics=metrics, batch_size=BATCH,
+            axis=None, seasonality=season, mask_invalid_label=False,
+        )  # fmt: skip
+    names = ("mse", "mae", "mase", "crps")
+    return {**dict(zip(names, map(float, table.iloc[0]), strict=True)), "forecasts": len(data)}
+
+
+def results(forecaster: Forecaster, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
+    """Test errors before and after fine-tuning, in scaled units; the test part is read here, once each.
+
+    Moirai: ``zero-shot`` and ``fine-tuned``, see :func:`score`. Students: ``mse`` and ``mae`` over every test
+    window, of ``trained`` and, when it went on from a forecaster folder, of that ``base``.
+    """
+    from hdt.tuning.moirai import MoiraiForecaster
+    from hdt.tuning.student import StudentForecaster
+
+    base, context, horizon = forecaster.training["base"], forecaster.context, forecaster.horizon
+    if isinstance(forecaster, MoiraiForecaster):
+        networks = {"zero-shot": load_base(base), "fine-tuned": forecaster.network}
+        return [
+            {"weights": name, **score(network, panel, context, horizon, forecaster.patch, device)}
+            for name, network in networks.items()
+        ]
+    own = {} if base is None else {"base": Forecaster.load(base)}
+    test = scaled_part(panel, "test", context, horizon).to(device)
+    rows = []
+    for name, model in {**own, "trained": forecaster}.items():
+        assert isinstance(model, StudentForecaster)
+        rows.append({"weights": name, **errors(model.network.to(device), test)._asdict()})
+        model.network.cpu()
+    return rows
