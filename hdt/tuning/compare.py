@@ -53,8 +53,8 @@ class Work:
         run, panel = self.distilled.info.settings, self.panel
         context, horizon = run.context, run.horizon
         if row == "zero-shot":
-            network = load_base(self.base).to(self.device)
-            patch = choose_patch(network, panel, context, horizon)
+            network = load_base(self.base).to(self.device).eval()
+            patch = self.settings.get("patch") or choose_patch(network, panel, context, horizon)
             return {**score(network, panel, context, horizon, patch, self.device), "seconds": 0.0}
         distill_seconds = 0.0
         if row == "full":
@@ -64,7 +64,7 @@ class Work:
             draw = torch.Generator().manual_seed(seed)
             values = real_segments(train, run.sequences, run.length, draw).numpy()
         else:
-            made = api.distill(panel, method=row, length=run.length, context=context, horizon=horizon, seed=seed)
+            made = api.distill(panel, **self._recipe(row), seed=seed)
             values, distill_seconds = made.values, made.info.seconds
         tuned = tune_values(
             values, panel, base=self.base, context=context, horizon=horizon, seed=seed, device=self.device.type,
@@ -80,6 +80,13 @@ class Work:
             "distill_seconds": distill_seconds,
             "patch": float(tuned.patch),
         }
+
+    def _recipe(self, method: str) -> dict[str, Any]:
+        """The settings of a distillation: the run's own for its method, else those usual at its size."""
+        run = self.distilled.info.settings
+        if method == run.method:
+            return {**run.model_dump(exclude={"options", "seed"}), **run.options}
+        return {"method": method, "length": run.length, "context": run.context, "horizon": run.horizon}
 
 
 def compare(

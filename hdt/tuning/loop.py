@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Distribution
 
 from hdt import checkpoint
 from hdt.errors import require
@@ -212,6 +213,8 @@ class _Run:
 
     def measure(self) -> float:
         self.module.eval()
+        if not all(bool(weight.isfinite().all()) for weight in self.module.parameters()):
+            return math.inf  # diverged; nothing can be drawn from it
         return crps(self.module, self.validation, self.plan.context, self.plan.patch)
 
     def begin(self) -> None:
@@ -280,15 +283,18 @@ class _Run:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Lightning's advice on loggers, workers and devices, which is of no use to hdt's users."""
+    """Without Lightning's advice on loggers, workers and devices, and without torch's checks of distributions."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
+        # A training that diverges ends by its validation error, not by an exception of torch's distributions.
+        Distribution.set_default_validate_args(False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        Distribution.set_default_validate_args(__debug__)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -1,0 +1,410 @@
+"""Moirai: what it reads, what a step changes, what is kept, and every base that is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMALL, Result, make_frame, refused
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hdt
+from hdt.errors import InputError
+from hdt.tuning import base as bases
+from hdt.tuning import loop, moirai, score
+from hdt.tuning.loop import Batches, Plan
+from hdt.tuning.tokens import tokens
+
+TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
+PLAN = Plan(context=24, horizon=8, patch=8, lr=1e-3, steps=6, check_every=2, batch=4)
+CPU = torch.device("cpu")
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def distilled() -> hdt.Distilled:
+    return hdt.distill(make_frame(), **SMALL)
+
+
+@pytest.fixture
+def rows() -> torch.Tensor:
+    return moirai.univariate(make_frame().to_numpy()[None], 24, 8)
+
+
+def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def alike(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first | second)
+
+
+@pytest.mark.parametrize(("context", "horizon", "patch"), [(48, 16, 8), (50, 20, 16), (33, 1, 32)])
+def test_tokens_are_those_of_uni2ts(context: int, horizon: int, patch: int) -> None:
+    module = bases.load_base(TINY)
+    tuner = bases.import_moirai().MoiraiFinetune(
+        min_patches=2, min_mask_ratio=0.0, max_mask_ratio=1.0, max_dim=1, num_training_steps=1, num_warmup_steps=0,
+        module=module,
+    )  # fmt: skip
+    transform = tuner.train_transform_map["any"](
+        distance=1, prediction_length=horizon, context_length=context, patch_size=patch
+    )
+    series = np.random.default_rng(0).normal(size=120).astype(np.float32)
+    theirs = transform({"target": [series], "freq": "h", "window": 3, "item_id": 0})
+    window = torch.from_numpy(series[3 : 3 + context + horizon])[None]
+    ours = tokens(window, context, patch, max(module.patch_sizes))
+    for name, value in theirs.items():
+        assert np.array_equal(ours[name][0].numpy(), value), name
+    assert set(ours) - set(theirs) == {"sample_id"} and bool((ours["sample_id"] == 1).all())
+
+
+@given(count=st.integers(1, 40), batch=st.integers(1, 50), steps=st.integers(1, 12), start=st.integers(0, 11))
+def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: int, start: int) -> None:
+    plan = replace(PLAN, batch=batch, steps=steps)
+    windows = torch.zeros(count, 32)
+    seen = torch.cat([Batches(windows, plan, 8).rows(step) for step in range(steps)])
+    assert len(seen) == steps * batch
+    for first in range(0, len(seen) - count + 1, count):
+        assert sorted(seen[first : first + count].tolist()) == list(range(count))
+    if start < steps:  # a resumed training sees what it would have seen
+        resumed = Batches(windows, plan, 8, start)
+        assert len(resumed) == steps - start
+        assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
+
+
+def test_crps_is_the_mean_over_the_horizon(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bases.load_base(TINY).eval()
+    few = rows[:3]
+    drawn: list[torch.Tensor] = []
+    forward = type(module).forward
+
+    def spied(self: Any, **inputs: torch.Tensor) -> Any:
+        distribution = forward(self, **inputs)
+        sample = distribution.sample
+
+        class Spy:
+            def sample(self, shape: tuple[int, ...]) -> torch.Tensor:
+                drawn.append(sample(shape))
+                return drawn[-1]
+
+        return Spy()
+
+    monkeypatch.setattr(type(module), "forward", spied)
+    found = loop.crps(module, few, 20, 8)  # 4 steps of padding before, and after
+    x = drawn[0][:, :, 3:, :8].flatten(2)[..., :12].double()
+    y = few[:, 20:].double()
+    n = len(x)
+    pairs = sum((x[i] - x[j]).abs() for i in range(n) for j in range(n)) / (n * (n - 1))
+    assert found == pytest.approx(float(((x - y).abs().mean(0) - pairs / 2).mean()), rel=1e-5)
+    again = loop.crps(module, few, 20, 8)
+    assert again == found and torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("pattern", loop.PATTERNS)
+def test_a_step_changes_what_the_pattern_says(pattern: str, rows: torch.Tensor) -> None:
+    module = bases.load_base(TINY)
+    before = weights(module)
+    plan = replace(PLAN, pattern=pattern, steps=1, check_every=1, lr=1e-2, weight_decay=0.0)
+    seen: list[int] = []
+    # The weights of step 1 must stay, whatever validation says: it is the training series.
+    outcome = loop.tune(module, rows, rows[:16], plan, CPU, watch=lambda step, *_: seen.append(step))
+    assert seen == [1] and outcome.best_step == 1
+    changed = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+    named = dict(module.named_parameters())
+    allowed = {
+        "full": set(named),
+        "freeze_ffn": {name for name in named if "ffn" not in name},
+        "head_only": {name for name in named if "param_proj" in name},
+    }[pattern]
+    # Nothing but what may change; and all of that, but the projections of patch sizes and forecasts not in use.
+    assert changed <= allowed
+    used = {name for name in allowed if "in_proj" not in name and "param_proj" not in name}
+    assert used <= changed and any("param_proj" in name for name in changed)
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_the_base_stays_where_no_step_is_better(rows: torch.Tensor) -> None:
+    module = bases.load_base(TINY)
+    outcome = loop.tune(module, torch.randn(64, 32), rows[:16], replace(PLAN, lr=0.3), CPU)
+    assert outcome.best_step == 0 and outcome.validation == outcome.validation_before
+    assert alike(module, bases.load_base(TINY))
+
+
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: torch.Tensor, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def interrupt(step: int, *_: Any) -> None:
+        if step == 4:
+            raise Stop
+
+    plan = replace(PLAN, steps=10)
+    whole, resumed, other = (bases.load_base(TINY) for _ in range(3))
+    for module in (whole, resumed, other):
+        for part in module.modules():  # dropout, so that the state of its generator counts
+            if isinstance(part, torch.nn.Dropout):
+                part.p = 0.2
+    expected = loop.tune(whole, rows, rows[:16], plan, CPU)
+    file = tmp_path / "run.checkpoint"
+    with pytest.raises(Stop):
+        loop.tune(resumed, rows, rows[:16], plan, CPU, watch=interrupt, file=file)
+    steps: list[int] = []
+    fresh = bases.load_base(TINY)
+    for part in fresh.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.2
+    found = loop.tune(fresh, rows, rows[:16], plan, CPU, watch=lambda step, *_: steps.append(step), file=file)
+    assert steps == [6, 8, 10] and alike(fresh, whole)
+    assert [(s, v) for s, _, v in found.history] == [(s, v) for s, _, v in expected.history]
+    # Another plan does not take it up.
+    steps.clear()
+    loop.tune(other, rows, rows[:16], replace(plan, seed=1), CPU, watch=lambda step, *_: steps.append(step), file=file)
+    assert steps[0] == 2
+
+
+def test_training_on_synthetic_and_real_windows_counts_them(distilled: hdt.Distilled) -> None:
+    synthetic = hdt.finetune(distilled, base=TINY, steps=3, lr=1e-4, batch=5).training
+    real = hdt.finetune(distilled, base=TINY, steps=3, lr=1e-4, batch=7, real=True).training
+    channels, size = 2, SMALL["context"] + SMALL["horizon"]
+    assert synthetic["windows"] == channels * (SMALL["length"] - size + 1)
+    assert real["windows"] == channels * (distilled.panel.borders[0] - size + 1)
+    assert (synthetic["samples"], real["samples"]) == (15, 21)
+    assert synthetic["trained_on"] == "distilled" and real["trained_on"] == "real"
+    both = hdt.finetune(distilled, base=TINY, steps=2).training
+    assert both["learning_rates"] == [1e-3, 1e-4] and both["steps"] == 4
+
+
+def test_saved_weights_forecast_alike_in_plain_uni2ts(distilled: hdt.Distilled, tmp_path: Path) -> None:
+    from uni2ts.model.moirai import MoiraiForecast, MoiraiModule
+
+    tuned = hdt.finetune(distilled, base=TINY, steps=2, lr=1e-3)
+    folder = tuned.save(tmp_path / "tuned")
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "forecaster.json"}
+    frame = make_frame(rows=40)
+    expected = tuned.forecast(frame, quantiles=[0.1, 0.5])
+    pd.testing.assert_frame_equal(hdt.Forecaster.load(folder).forecast(frame, quantiles=[0.1, 0.5]), expected)
+    plain = MoiraiForecast(
+        prediction_length=6, target_dim=1, feat_dynamic_real_dim=0, past_feat_dynamic_real_dim=0, context_length=12,
+        module=MoiraiModule.from_pretrained(str(folder)), patch_size=tuned.patch, num_samples=score.SAMPLES,
+    )  # fmt: skip
+    recent = frame.to_numpy()[-12:]
+    entries = [{"start": pd.Period("2024-01-01", "h"), "target": (c - c.mean()) / c.std()} for c in recent.T]
+    torch.manual_seed(0)
+    forecasts = list(plain.create_predictor(batch_size=64, device="cpu").predict(entries))
+    for column, forecast, values in zip(frame.columns, forecasts, recent.T, strict=True):
+        for q in (0.1, 0.5):
+            own = forecast.quantile(q) * values.std() + values.mean()
+            np.testing.assert_allclose(expected[f"{column}/{q}"], own, rtol=1e-5)
+
+
+def test_forecasts_keep_index_ids_and_units(distilled: hdt.Distilled) -> None:
+    tuned = hdt.finetune(distilled, base=TINY, steps=1, lr=1e-4)
+    frame = make_frame(rows=30)
+    plain = tuned.forecast(frame)
+    assert list(plain.columns) == list(frame.columns) and len(plain) == 6
+    assert plain.index[0] == frame.index[-1] + pd.Timedelta("1h")
+    scaled = tuned.forecast(frame * 1e6 + 1e9)
+    np.testing.assert_allclose((scaled - 1e9) / 1e6, plain, rtol=1e-3)
+    quantiles = tuned.forecast(frame, quantiles=[0.1, 0.9])
+    assert (quantiles["load/0.1"] < plain["load"]).all() and (plain["load"] < quantiles["load/0.9"]).all()
+    long = frame.rename_axis("when").reset_index().melt("when", var_name="sensor", value_name="kW")
+    names = {"time_column": "when", "id_column": "sensor", "target_column": "kW"}
+    found = tuned.forecast(long, **names)
+    assert list(found.columns) == ["sensor", "when", "kW"]
+    np.testing.assert_allclose(found["kW"], plain.to_numpy().T.ravel())
+    other = tuned.forecast(frame.rename(columns={"load": "never seen"}))  # it scales by itself
+    np.testing.assert_allclose(other["never seen"], plain["load"])
+
+
+def test_zero_shot_scores_are_those_of_the_forecasts() -> None:
+    panel = hdt.load(make_frame(rows=700))
+    module = bases.load_base(TINY).eval()
+    found = score.score(module, panel, 24, 8, 8, CPU)
+    values = np.concatenate([panel.part("train"), panel.part("val"), panel.part("test")]).astype(np.float32)
+    first, last = panel.borders[1], panel.borders[2]
+    distance = score.spacing(last - first, 8, score.season_of(panel))
+    starts = list(range(first, last - 8 + 1, distance))
+    inputs = [{"start": score.START, "target": values[:s, c]} for c in range(2) for s in starts]
+    labels = np.stack([values[s : s + 8, c] for c in range(2) for s in starts])
+    torch.manual_seed(0)
+    forecasts = list(score.predictor(module, 24, 8, 8, CPU).predict(inputs))
+    median = np.stack([f.quantile(0.5) for f in forecasts])
+    assert found["forecasts"] == len(labels) and score.season_of(panel) == 24
+    assert found["mse"] == pytest.approx(float(np.mean((median - labels) ** 2)), rel=1e-5)
+    assert found["mae"] == pytest.approx(float(np.mean(np.abs(median - labels))), rel=1e-5)
+    seasonal = [np.abs(i["target"][24:] - i["target"][:-24]).mean() for i in inputs]
+    assert found["mase"] == pytest.approx(float(np.mean(np.abs(median - labels).mean(1) / seasonal)), rel=1e-4)
+    levels = np.arange(1, 10) / 10
+    losses = []
+    for q in levels:
+        gap = labels - np.stack([f.quantile(float(round(q, 1))) for f in forecasts])
+        losses.append(2 * np.maximum(q * gap, (q - 1) * gap).sum())
+    assert found["crps"] == pytest.approx(float(np.mean(losses) / np.abs(labels).sum()), rel=1e-4)
+
+
+@given(rows=st.integers(200, 20_000), horizon=st.integers(1, 100), season=st.integers(1, 200))
+def test_test_windows_are_few_and_visit_every_phase(rows: int, horizon: int, season: int) -> None:
+    distance = score.spacing(rows, horizon, season)
+    assert np.gcd(distance, season) == 1 and -(-(rows - horizon + 1) // distance) <= score.WINDOWS
+
+
+def test_published_shapes_have_the_published_sizes() -> None:
+    for shape, millions in (("small", 14), ("base", 91), ("large", 311)):
+        with torch.device("meta"):
+            assert round(bases.parameters(bases.load_base(f"random:{shape}")) / 1e6) == millions
+    with pytest.raises(InputError, match="unknown shape; known: small, base, large"):
+        bases.load_base("random:huge")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_large_network_is_refused_on_a_cpu_that_was_not_asked_for(distilled: hdt.Distilled) -> None:
+    with pytest.raises(InputError, match=r"311 million parameters wants a CUDA device with at least 4\.6 GB"):
+        hdt.finetune(distilled, base="random:large")
+    with pytest.raises(InputError, match="no CUDA device here"):
+        hdt.finetune(distilled, base=TINY, device="cuda")
+
+
+def broken(folder: Path, how: str) -> Path:
+    shutil.copytree(TINY, folder)
+    config = json.loads((folder / "config.json").read_text())
+    if how == "config":
+        (folder / "config.json").unlink()
+    elif how == "weights":
+        (folder / "model.safetensors").unlink()
+    elif how == "json":
+        (folder / "config.json").write_text("{")
+    elif how == "corrupt":
+        (folder / "model.safetensors").write_bytes(b"\x10" * 400)
+    elif how == "cut":
+        (folder / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes()[:-1000])
+    elif how == "moirai 2":
+        (folder / "config.json").write_text(json.dumps({"d_ff": 1024, **config}))
+    elif how == "other":
+        (folder / "config.json").write_text(json.dumps({"model_type": "t5", "d_model": 64}))
+    elif how == "unsafe":
+        config["distr_output"]["components"][0]["_target_"] = "os.system"
+        (folder / "config.json").write_text(json.dumps(config))
+    else:
+        (folder / "config.json").write_text(json.dumps({**config, "d_model": 64}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("config", "config.json is missing"),
+        ("weights", "model.safetensors is missing"),
+        ("json", "cannot be read as JSON"),
+        ("corrupt", "model.safetensors: cannot be read"),
+        ("cut", "model.safetensors: cannot be read"),
+        ("moirai 2", r"not a Moirai 1 network \(has d_ff\)"),
+        ("other", r"not a Moirai 1 network \(lacks .*distr_output.*; has model_type\)"),
+        ("unsafe", "do not fit"),
+        ("width", "do not fit"),
+    ],
+)
+def test_broken_bases_are_refused(tmp_path: Path, how: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bases.load_base(broken(tmp_path / "base", how))
+
+
+def test_bases_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        bases.load_base("absent")
+    import huggingface_hub
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(InputError, match=r"no route to host.*into a folder and give it with --base FOLDER"):
+        bases.load_base("Salesforce/moirai-1.1-R-small")
+    assert "cc-by-nc-4.0" in (bases.licence("Salesforce/moirai-1.1-R-small") or "")
+    assert bases.licence(TINY) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"pattern": "some"}, "unknown pattern 'some'; known: full, freeze_ffn, head_only"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'"),
+        ({"lr": -1.0}, "lr=-1.0: expected a positive number"),
+        ({"patch": 7}, "patch 7: the base knows 8, 16, 32"),
+        ({"horizon": 40}, "with a context of 12 the horizon can be at most 36"),
+        ({"context": 47}, "with a horizon of 6 the context can be at most 42"),
+        ({"base": None}, "no base given"),
+        ({"model": "gpt"}, "unknown model 'gpt'; known: dlinear, itransformer, xpatch, moirai"),
+    ],
+)
+def test_bad_settings_are_refused(distilled: hdt.Distilled, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        hdt.finetune(distilled, **{"base": TINY, "steps": 1, **settings})
+
+
+def test_out_of_memory_says_what_to_lower(distilled: hdt.Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(moirai, "tune", full)
+    with pytest.raises(InputError, match=r"out of CUDA memory; lower --batch \(now 32\) or --context"):
+        hdt.finetune(distilled, base=TINY, steps=1, patch=8)
+
+
+def test_the_command_prints_zero_shot_beside_fine_tuned(run: Run, tmp_path: Path, csv: Path) -> None:
+    assert run("distill", csv, *small_flags(), "--out", "r").code == 0
+    words = ("finetune", "r", "--base", TINY, "--steps", 2, "--lr", "1e-3", "--patch", 8)
+    shown = run(*words)
+    assert shown.code == 0 and "zero-shot" in shown.out and "fine-tuned" in shown.out and "MASE" in shown.out
+    assert (tmp_path / "r-moirai" / "forecaster.json").is_file()
+    refused(run(*words), "r-moirai exists; choose another --out")
+    found = json.loads(run(*words, "--force", "--json").out)
+    assert [row["weights"] for row in found["results"]] == ["zero-shot", "fine-tuned"]
+    assert found["training"]["samples"] == 64 and found["schema_version"] == 1
+    refused(run("finetune", "r", "--base", "absent", "--out", "x"), "absent: no such folder")
+    refused(run("finetune", "r", "--model", "dlinear", "--base", TINY), "--base: for moirai only")
+    assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".r-moirai*"))
+    student = json.loads(run("finetune", "r", "--model", "dlinear", "--steps", 4, "--json").out)
+    assert [row["weights"] for row in student["results"]] == ["trained"]
+    further = run("finetune", "r", "--model", "dlinear", "--from", "r-dlinear", "--steps", 4, "--out", "d2")
+    assert further.code == 0 and "base" in further.out and "trained" in further.out
+
+
+def test_compare_puts_errors_and_costs_beside_full_data(run: Run, tmp_path: Path, csv: Path) -> None:
+    assert run("distill", csv, *small_flags(), "--out", "r").code == 0
+    words = ("finetune", "r", "--compare", "--base", TINY, "--steps", 2, "--lr", "1e-3", "--patch", 8, "--seeds", 1)
+    words += ("--method", "hdt", "--method", "kcenter")
+    found = json.loads(run(*words, "--json").out)["rows"]
+    assert [row["trained_on"] for row in found] == ["zero-shot", "full", "random", "hdt", "kcenter"]
+    full, own = found[1], found[3]
+    assert full["ratio_to_full"] == 1 and full["distill_seconds"] == 0 < own["distill_seconds"]
+    if own["cheaper"] is not None:
+        assert own["cheaper"] == pytest.approx(full["train_seconds"] / own["train_seconds"])
+        assert own["cheaper_with_distillation"] < own["cheaper"]
+    cells = {file.name: file.read_bytes() for file in (tmp_path / "r-compare" / "cells").iterdir()}
+    assert len(cells) == 5
+    again = run(*words)
+    assert again.code == 0 and "pays after" in again.out
+    assert {file.name: file.read_bytes() for file in (tmp_path / "r-compare" / "cells").iterdir()} == cells
+
+
+def small_flags() -> list[object]:
+    flags = {"length": 48, "context": 12, "horizon": 6, "k": 6, "iterations": 3}
+    return [word for name, value in flags.items() for word in (f"--{name}", value)]
+
+
+@pytest.mark.gpu
+def test_moirai_large_takes_a_step_on_a_gpu(distilled: hdt.Distilled) -> None:
+    facts = hdt.finetune(
+        distilled, base="random:large", steps=2, lr=1e-4, precision="bf16", device="cuda", context=24, horizon=8
+    ).training
+    assert facts["parameters"] > 300e6 and facts["peak_memory_mb"] > 2000 and facts["seconds_per_step"] > 0
