@@ -25,6 +25,10 @@ def finetune(
     steps: Annotated[int | None, Option(help="Optimiser steps at most.")] = None,
     lr: Annotated[float | None, Option(help="Learning rate; chosen on validation by default.")] = None,
     batch: Annotated[int | None, Option(help="Windows per step.")] = None,
+    noise: Annotated[
+        bool | None,
+        Option("--noise/--no-noise", help="Moirai: add the noise that distilled horizons lack. On by default."),
+    ] = None,
     clip: Annotated[float | None, Option(help="Largest norm of a gradient.")] = None,
     seed: Annotated[int, Option(help="Order of the windows, first weights, dropout.")] = 0,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
@@ -44,7 +48,7 @@ def finetune(
     """
     options = {
         "context": context, "horizon": horizon, "steps": steps, "lr": lr, "batch": batch, "clip": clip,
-        "pattern": pattern, "patch": patch,
+        "pattern": pattern, "patch": patch, "noise": noise,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"device": device, "precision": precision}
@@ -53,7 +57,9 @@ def finetune(
         if base is not None:
             _licence(base)
     else:
-        foreign = [f"--{name}" for name in ("pattern", "patch") if name in given] + ["--base"] * (base is not None)
+        foreign = [f"--{name}" for name in ("pattern", "patch", "noise") if name in given] + ["--base"] * (
+            base is not None
+        )
         foreign += ["--compare"] * compare
         require(not foreign, f"{', '.join(foreign)}: for moirai only; --model {model} takes --from")
         given["compile"] = compile_

@@ -20,8 +20,11 @@ from hypothesis import strategies as st
 import hdt
 from hdt.errors import InputError
 from hdt.tuning import base as bases
-from hdt.tuning import loop, moirai, score
-from hdt.tuning.loop import Batches, Plan
+from hdt.tuning import loop, moirai, progress, score
+from hdt.tuning.crps import crps
+from hdt.tuning.loop import Batches
+from hdt.tuning.progress import Plan
+from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.tokens import tokens
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
@@ -82,6 +85,34 @@ def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: 
         assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
 
 
+def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
+    windows = torch.cat([torch.arange(24.0), torch.zeros(8)]).expand(4096, 32)
+    plan = replace(PLAN, batch=4096, steps=4)
+    level = torch.linspace(0.0, 1.4, 8)
+    batches = Batches(windows, plan, 8, noise=level)
+    scale = float(torch.arange(24.0).std(correction=0))
+    for step in range(4):
+        drawn = batches[step]["target"].flatten(1)
+        assert torch.equal(drawn[:, :24], windows[:, :24])
+        expected = scale * level * step / 4
+        torch.testing.assert_close(drawn[:, 24:].std(dim=0), expected, rtol=0.05, atol=1e-6)
+    assert torch.equal(Batches(windows, plan, 8, 2, level)[0]["target"], batches[2]["target"])
+
+
+@given(seed=st.integers(0, 1000), level=st.floats(0.1, 1.0))
+def test_lacking_noise_is_what_was_taken_away(seed: int, level: float) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    x = torch.randn(4000, 12, generator=rng)
+    course = x @ torch.randn(12, 5, generator=rng) / 4
+    lacking = level * torch.linspace(0.2, 1.0, 5)
+    scale = x.std(dim=1, keepdim=True, correction=0)
+    own = torch.cat([x, course], dim=1)
+    real = torch.cat([x, course + scale * lacking * torch.randn(4000, 5, generator=rng)], dim=1)
+    torch.testing.assert_close(lacking_noise(own, real, 12), lacking, rtol=0.15, atol=0.02)
+    assert float(lacking_noise(real, own, 12).max()) < 0.02
+    assert float(lacking_noise(own * 100 + 7, real * 100 + 7, 12).sub(lacking).abs().max()) < 0.15 * level + 0.02
+
+
 def test_crps_is_the_mean_over_the_horizon(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     module = bases.load_base(TINY).eval()
     few = rows[:3]
@@ -100,17 +131,17 @@ def test_crps_is_the_mean_over_the_horizon(rows: torch.Tensor, monkeypatch: pyte
         return Spy()
 
     monkeypatch.setattr(type(module), "forward", spied)
-    found = loop.crps(module, few, 20, 8)  # 4 steps of padding before, and after
+    found = crps(module, few, 20, 8)  # 4 steps of padding before, and after
     x = drawn[0][:, :, 3:, :8].flatten(2)[..., :12].double()
     y = few[:, 20:].double()
     n = len(x)
     pairs = sum((x[i] - x[j]).abs() for i in range(n) for j in range(n)) / (n * (n - 1))
     assert found == pytest.approx(float(((x - y).abs().mean(0) - pairs / 2).mean()), rel=1e-5)
-    again = loop.crps(module, few, 20, 8)
+    again = crps(module, few, 20, 8)
     assert again == found and torch.equal(drawn[0], drawn[1])
 
 
-@pytest.mark.parametrize("pattern", loop.PATTERNS)
+@pytest.mark.parametrize("pattern", progress.PATTERNS)
 def test_a_step_changes_what_the_pattern_says(pattern: str, rows: torch.Tensor) -> None:
     module = bases.load_base(TINY)
     before = weights(module)

@@ -1,7 +1,8 @@
 """Fine-tuning: forecasters trained, or trained further, on distilled or on real data.
 
 ``forecaster`` what all of them share: a frame in, a frame out, a folder · ``student`` DLinear, iTransformer, xPatch ·
-``moirai`` Moirai, from ``base`` (where its network comes from), ``tokens`` (what it reads), ``loop`` (Lightning) and
+``moirai`` Moirai, from ``base`` (where its network comes from), ``tokens`` (what it reads), ``loop`` (Lightning),
+``progress`` (what it keeps), ``crps`` (validation), ``residuals`` (noise that distilled series lack) and
 ``score`` (gluonts) · ``compare`` what distilled data is worth beside all of it.
 """
 
@@ -36,7 +37,7 @@ def finetune(
     from scratch or further from the forecaster folder ``base``. With ``real`` it trains on the real training
     part instead. Validation, which chooses learning rate and stopping, is real: the data behind the run, or ``data``
     when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,
-    ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of Moirai ``pattern`` and ``patch``,
+    ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of Moirai ``pattern``, ``patch`` and ``noise``,
     see :func:`hdt.tuning.moirai.tune_moirai`; of students ``compile`` and ``augment``, see
     :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.errors.InputError`.
     """

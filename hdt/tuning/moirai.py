@@ -24,9 +24,12 @@ from hdt.evaluation import real_data, same_data
 from hdt.series import Panel
 from hdt.train import device_of, seeded
 from hdt.tuning import base as bases
+from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.loop import Outcome, Plan, Watcher, crps, tune
+from hdt.tuning.loop import tune
+from hdt.tuning.progress import Outcome, Plan, Watcher
 from hdt.tuning.record import ForecasterRecord
+from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.score import entries, predictor
 from hdt.windows import windows
 
@@ -104,13 +107,15 @@ def tune_moirai(
     device: str = "auto",
     precision: str = "float32",
     clip: float | None = 1.0,
+    noise: bool = True,
     checkpoint: Path | None = None,
     watch: Watcher | None = None,
 ) -> MoiraiForecaster:
     """Fine-tune the Moirai in ``base`` on a distilled series, or with ``real`` on the real training part.
 
     Context and horizon are those of the run unless given. ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or
-    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``watch`` is called
+    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the
+    real ones' noise, :mod:`hdt.tuning.residuals`; H more numbers that belong to the series. ``watch`` is called
     with (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
 
     The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
@@ -126,7 +131,7 @@ def tune_moirai(
     check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
     return tune_values(
         values, panel, base=base, context=context, horizon=horizon, patch=patch, pattern=pattern, steps=steps, lr=lr,
-        batch=batch, seed=seed, device=device, precision=precision, clip=clip, checkpoint=checkpoint, watch=watch,
+        batch=batch, seed=seed, device=device, precision=precision, clip=clip, noise=noise, checkpoint=checkpoint, watch=watch,
         facts={"trained_on": "real" if real else "distilled", "method": None if real else settings.method},
     )  # fmt: skip
 
@@ -147,6 +152,7 @@ def tune_values(
     device: str = "auto",
     precision: str = "float32",
     clip: float | None = 1.0,
+    noise: bool = True,
     checkpoint: Path | None = None,
     watch: Watcher | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -168,6 +174,9 @@ def tune_values(
         network.to(on).eval()
         validation = _validation(panel, context, horizon)
         patch = patch or choose_patch(network, panel, context, horizon)
+        lacking = (
+            lacking_noise(train, univariate(panel.part("train")[None], context, horizon), context) if noise else None
+        )
         plan = Plan(
             context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
             batch=batch, clip=clip, precision=precision, seed=seed,
@@ -181,7 +190,11 @@ def tune_values(
             this = replace(plan, lr=rate)
             told = None if watch is None else _counted(watch, position, len(rates))
             outcomes.append(
-                (this, tune(candidate, train, validation, this, on, watch=told, file=file), candidate.cpu())
+                (
+                    this,
+                    tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file),
+                    candidate.cpu(),
+                )
             )
     for file in files:
         if file is not None:
@@ -205,6 +218,7 @@ def tune_values(
         "seconds_to_best": outcome.seconds_to_best,
         "learning_rates": list(rates),
         **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
+        "noise": None if lacking is None else [round(level, 6) for level in lacking.tolist()],
         "validation_crps_before": outcome.validation_before,
         "validation_crps": outcome.validation,
         "device": machine.device_name(on.type),

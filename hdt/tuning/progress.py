@@ -1,0 +1,167 @@
+"""A fine-tuning under way: its plan, where it stands, when it is measured, and its checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hdt import checkpoint
+from hdt.errors import require
+from hdt.tuning.crps import crps
+
+if TYPE_CHECKING:
+    from uni2ts.model.moirai import MoiraiModule
+
+PATTERNS = ("full", "freeze_ffn", "head_only")
+PRECISIONS: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed"}
+VERSION = 1  # raise it when a change here or in the loop alters the weights: older checkpoints are then ignored
+Watcher = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fine-tune: every number that decides the weights, beside the data and the base.
+
+    Validation is measured every ``check_every`` steps; the run ends after ``steps``, or once ``patience``
+    measurements went by without a better one. ``clip``: the largest norm of a gradient.
+    """
+
+    context: int
+    horizon: int
+    patch: int
+    lr: float
+    steps: int
+    check_every: int
+    pattern: str = "full"
+    batch: int = 32
+    patience: int = 5
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.pattern in PATTERNS, f"unknown pattern {self.pattern!r}; known: {', '.join(PATTERNS)}")
+        known = ", ".join(PRECISIONS)
+        require(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; choose one of {known}")
+        for name in ("lr", "steps", "check_every", "batch", "patience"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"{name}={value}: expected a positive number")
+
+
+@dataclass
+class Outcome:
+    """What a fine-tuning did; ``best_step`` 0 means that no step was better than the base.
+
+    ``seconds`` count training steps only, not validation; ``history`` holds (step, seconds, validation).
+    """
+
+    validation_before: float
+    validation: float
+    best_step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    seconds_to_best: float = 0.0
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+    since_best: int = 0
+    done: bool = False
+
+
+class Progress:
+    """Where a training is: the outcome so far, the best weights, and what a checkpoint needs to go on.
+
+    ``data``: training windows, validation windows, and whatever else decides the weights.
+    """
+
+    def __init__(
+        self,
+        module: MoiraiModule,
+        data: list[Tensor],
+        plan: Plan,
+        device: torch.device,
+        watch: Watcher | None,
+        file: Path | None,
+    ) -> None:
+        self.module, self.validation, self.plan, self.device = module, data[1], plan, device
+        self.watch, self.file = watch, file
+        facts = {"version": VERSION, "plan": asdict(plan), "device": device.type, "torch": torch.__version__}
+        weights = module.state_dict().values()
+        self.key = "" if file is None else checkpoint.fingerprint(facts, [*weights, *data])
+        self.restored: tuple[Any, dict[str, Tensor]] | None = None
+        self.clock: float | None = None
+
+    def measure(self) -> float:
+        self.module.eval()
+        if not all(bool(weight.isfinite().all()) for weight in self.module.parameters()):
+            return math.inf  # diverged; nothing can be drawn from it
+        return crps(self.module, self.validation, self.plan.context, self.plan.patch)
+
+    def begin(self) -> None:
+        """Take up the checkpoint, or measure the base."""
+        stored = None if self.file is None else checkpoint.load(self.file)
+        if stored is not None and stored.facts.get("key") == self.key:
+            tree = checkpoint.unpack(stored.facts["tree"], stored.tensors)
+            history = [tuple(entry) for entry in tree["outcome"].pop("history")]
+            self.outcome, self.best = Outcome(**tree["outcome"], history=history), tree["best"]
+            self.module.load_state_dict(tree["weights"])
+            self.restored = tree["optimizer"], tree["random"]
+            return
+        before = self.measure()
+        self.outcome = Outcome(before, before, history=[(0, 0.0, before)])
+        self.best = self._weights()
+
+    def before(self, optimizer: torch.optim.Optimizer) -> None:
+        """At the start of a step: the state of the optimiser and of dropout, once, when resumed."""
+        if self.restored is not None:
+            state, random = self.restored
+            optimizer.load_state_dict(state)
+            checkpoint.restore_random_state(random, self.device)
+            self.restored = None
+        if self.clock is None:
+            self.clock = time.perf_counter() - self.outcome.seconds
+        self.module.train()
+
+    def after(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
+        """At the end of a step: measure and keep when it is time; whether to stop."""
+        plan, outcome = self.plan, self.outcome
+        if step % plan.check_every and step != plan.steps:
+            return False
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        assert self.clock is not None
+        outcome.steps, outcome.seconds = step, time.perf_counter() - self.clock
+        value = self.measure()
+        outcome.history.append((step, outcome.seconds, value))
+        if value < outcome.validation:
+            outcome.validation, outcome.best_step, outcome.since_best = value, step, 0
+            outcome.seconds_to_best, self.best = outcome.seconds, self._weights()
+        else:
+            outcome.since_best += 1
+        outcome.done = outcome.since_best >= plan.patience or not math.isfinite(value) or step == plan.steps
+        if self.file is not None:
+            self._keep(self.file, optimizer)
+        if self.watch is not None:
+            self.watch(step, plan.steps, value)
+        self.clock = time.perf_counter() - outcome.seconds
+        return outcome.done
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+
+    def _keep(self, file: Path, optimizer: torch.optim.Optimizer) -> None:
+        tree = {
+            "outcome": asdict(self.outcome),
+            "weights": self._weights(),
+            "best": self.best,
+            "optimizer": optimizer.state_dict(),
+            "random": checkpoint.random_state(self.device),
+        }
+        tensors, packed = checkpoint.pack(tree, "run")
+        checkpoint.save(file, tensors, {"key": self.key, "tree": packed})
