@@ -88,9 +88,9 @@ def tune(
 ) -> Outcome:
     """Fine-tune ``module`` in place; it ends with the weights of the best step, which may be step 0.
 
-    ``noise``: see :class:`Batches`. ``file`` is a checkpoint, written whenever validation is measured: the same training, run again, goes on
-    from it and ends with the weights of one that was never interrupted; any other ignores it. ``watch`` is
-    called then with (step, steps, validation).
+    ``noise``: see :class:`Batches`. ``file`` is a checkpoint, written whenever validation is measured: the same
+    training, run again, goes on from it and ends with the weights of one that was never interrupted; any other
+    ignores it. ``watch`` is called then with (step, steps, validation).
     """
     import lightning
 

@@ -114,9 +114,10 @@ def tune_moirai(
     """Fine-tune the Moirai in ``base`` on a distilled series, or with ``real`` on the real training part.
 
     Context and horizon are those of the run unless given. ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or
-    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the
-    real ones' noise, :mod:`hdt.tuning.residuals`; H more numbers that belong to the series. ``watch`` is called
-    with (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
+    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``noise``: add what
+    the series' horizons lack of the real ones' noise (:mod:`hdt.tuning.residuals`), H more numbers that belong to
+    the series. ``watch`` is called with (step, steps, validation CRPS), counted over all learning rates. The test
+    part is not read.
 
     The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
     all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
@@ -131,8 +132,8 @@ def tune_moirai(
     check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
     return tune_values(
         values, panel, base=base, context=context, horizon=horizon, patch=patch, pattern=pattern, steps=steps, lr=lr,
-        batch=batch, seed=seed, device=device, precision=precision, clip=clip, noise=noise, checkpoint=checkpoint, watch=watch,
-        facts={"trained_on": "real" if real else "distilled", "method": None if real else settings.method},
+        batch=batch, seed=seed, device=device, precision=precision, clip=clip, noise=noise, checkpoint=checkpoint,
+        watch=watch, facts={"trained_on": "real" if real else "distilled", "method": None if real else settings.method},
     )  # fmt: skip
 
 
