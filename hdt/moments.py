@@ -112,3 +112,13 @@ def stream(series: Float[Tensor, "T C"], context: int, horizon: int, features: F
     every = windows(series, context, horizon, stride)  # a view [n, L+H, C]
     size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))
     return window_moments(features(part.double().transpose(1, 2).flatten(0, 1)) for part in every.split(size))
+
+
+def level_shifted(real: Moments, deviation: float) -> Moments:
+    """The expectation of mean moments of φ = (x, 1) when every window is shifted by N(0, ``deviation``²)."""
+    variance, (size, horizon) = deviation**2, real.cross.shape
+    shift = torch.ones(size, 1, dtype=real.features.dtype, device=real.features.device)
+    shift[-1] = 0  # the bias feature does not shift
+    return Moments(
+        real.features + variance * shift @ shift.T, real.cross + variance * shift, real.target + variance * horizon, 1
+    )

@@ -25,6 +25,7 @@ from hdt.tuning.crps import crps
 from hdt.tuning.loop import Batches
 from hdt.tuning.progress import Plan
 from hdt.tuning.residuals import lacking_noise
+from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import tokens
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
@@ -39,8 +40,13 @@ def distilled() -> hdt.Distilled:
 
 
 @pytest.fixture
-def rows() -> torch.Tensor:
-    return moirai.univariate(make_frame().to_numpy()[None], 24, 8)
+def rows() -> Rows:
+    return Rows(make_frame().to_numpy()[None], 24, 8)
+
+
+@pytest.fixture
+def few(rows: Rows) -> torch.Tensor:
+    return rows.evenly(16)
 
 
 def weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -74,7 +80,7 @@ def test_tokens_are_those_of_uni2ts(context: int, horizon: int, patch: int) -> N
 @given(count=st.integers(1, 40), batch=st.integers(1, 50), steps=st.integers(1, 12), start=st.integers(0, 11))
 def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: int, start: int) -> None:
     plan = replace(PLAN, batch=batch, steps=steps)
-    windows = torch.zeros(count, 32)
+    windows = Rows(np.zeros((1, count + 31, 1)), 24, 8)
     seen = torch.cat([Batches(windows, plan, 8).rows(step) for step in range(steps)])
     assert len(seen) == steps * batch
     for first in range(0, len(seen) - count + 1, count):
@@ -85,15 +91,26 @@ def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: 
         assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
 
 
+def test_rows_are_all_windows_of_all_channels() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+    rows = Rows(values, 3, 2)
+    expected = [values[n, t : t + 5, c] for n in range(2) for t in range(5) for c in range(3)]
+    assert len(rows) == len(expected)
+    assert np.array_equal(rows[torch.arange(30)].numpy(), np.stack(expected))
+    assert np.array_equal(rows.evenly(2).numpy(), np.stack([expected[0], expected[-1]]))
+    assert np.array_equal(rows.evenly(99).numpy(), np.stack(expected))
+
+
 def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
-    windows = torch.cat([torch.arange(24.0), torch.zeros(8)]).expand(4096, 32)
+    window = torch.cat([torch.arange(24.0), torch.zeros(8)])
+    windows = Rows(window.expand(4096, 32)[:, :, None], 24, 8)
     plan = replace(PLAN, batch=4096, steps=4)
     level = torch.linspace(0.0, 1.4, 8)
     batches = Batches(windows, plan, 8, noise=level)
     scale = float(torch.arange(24.0).std(correction=0))
     for step in range(4):
         drawn = batches[step]["target"].flatten(1)
-        assert torch.equal(drawn[:, :24], windows[:, :24])
+        assert torch.equal(drawn[:, :24], window[:24].expand(4096, 24))
         expected = scale * level * step / 4
         torch.testing.assert_close(drawn[:, 24:].std(dim=0), expected, rtol=0.05, atol=1e-6)
     assert torch.equal(Batches(windows, plan, 8, 2, level)[0]["target"], batches[2]["target"])
@@ -106,16 +123,20 @@ def test_lacking_noise_is_what_was_taken_away(seed: int, level: float) -> None:
     course = x @ torch.randn(12, 5, generator=rng) / 4
     lacking = level * torch.linspace(0.2, 1.0, 5)
     scale = x.std(dim=1, keepdim=True, correction=0)
-    own = torch.cat([x, course], dim=1)
-    real = torch.cat([x, course + scale * lacking * torch.randn(4000, 5, generator=rng)], dim=1)
-    torch.testing.assert_close(lacking_noise(own, real, 12), lacking, rtol=0.15, atol=0.02)
-    assert float(lacking_noise(real, own, 12).max()) < 0.02
-    assert float(lacking_noise(own * 100 + 7, real * 100 + 7, 12).sub(lacking).abs().max()) < 0.15 * level + 0.02
+    noisy = course + scale * lacking * torch.randn(4000, 5, generator=rng)
+
+    def rows(horizons: torch.Tensor, factor: float = 1.0, shift: float = 0.0) -> Rows:
+        return Rows((torch.cat([x, horizons], dim=1) * factor + shift)[:, :, None], 12, 5)
+
+    torch.testing.assert_close(lacking_noise(rows(course), rows(noisy), 12), lacking, rtol=0.15, atol=0.02)
+    assert float(lacking_noise(rows(noisy), rows(course), 12).max()) < 0.02
+    found = lacking_noise(rows(course, 100, 7), rows(noisy, 100, 7), 12)
+    torch.testing.assert_close(found, lacking, rtol=0.15, atol=0.02)
 
 
-def test_crps_is_the_mean_over_the_horizon(rows: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crps_is_the_mean_over_the_horizon(rows: Rows, few: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     module = bases.load_base(TINY).eval()
-    few = rows[:3]
+    few = few[:3]
     drawn: list[torch.Tensor] = []
     forward = type(module).forward
 
@@ -142,13 +163,13 @@ def test_crps_is_the_mean_over_the_horizon(rows: torch.Tensor, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("pattern", progress.PATTERNS)
-def test_a_step_changes_what_the_pattern_says(pattern: str, rows: torch.Tensor) -> None:
+def test_a_step_changes_what_the_pattern_says(pattern: str, rows: Rows, few: torch.Tensor) -> None:
     module = bases.load_base(TINY)
     before = weights(module)
     plan = replace(PLAN, pattern=pattern, steps=1, check_every=1, lr=1e-2, weight_decay=0.0)
     seen: list[int] = []
     # The weights of step 1 must stay, whatever validation says: it is the training series.
-    outcome = loop.tune(module, rows, rows[:16], plan, CPU, watch=lambda step, *_: seen.append(step))
+    outcome = loop.tune(module, rows, few, plan, CPU, watch=lambda step, *_: seen.append(step))
     assert seen == [1] and outcome.best_step == 1
     changed = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     named = dict(module.named_parameters())
@@ -164,14 +185,14 @@ def test_a_step_changes_what_the_pattern_says(pattern: str, rows: torch.Tensor) 
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
-def test_the_base_stays_where_no_step_is_better(rows: torch.Tensor) -> None:
+def test_the_base_stays_where_no_step_is_better(rows: Rows, few: torch.Tensor) -> None:
     module = bases.load_base(TINY)
-    outcome = loop.tune(module, torch.randn(64, 32), rows[:16], replace(PLAN, lr=0.3), CPU)
+    outcome = loop.tune(module, Rows(torch.randn(1, 95, 1), 24, 8), few, replace(PLAN, lr=0.3), CPU)
     assert outcome.best_step == 0 and outcome.validation == outcome.validation_before
     assert alike(module, bases.load_base(TINY))
 
 
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: torch.Tensor, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: Rows, few: torch.Tensor, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -185,21 +206,21 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: torch.Tensor
         for part in module.modules():  # dropout, so that the state of its generator counts
             if isinstance(part, torch.nn.Dropout):
                 part.p = 0.2
-    expected = loop.tune(whole, rows, rows[:16], plan, CPU)
+    expected = loop.tune(whole, rows, few, plan, CPU)
     file = tmp_path / "run.checkpoint"
     with pytest.raises(Stop):
-        loop.tune(resumed, rows, rows[:16], plan, CPU, watch=interrupt, file=file)
+        loop.tune(resumed, rows, few, plan, CPU, watch=interrupt, file=file)
     steps: list[int] = []
     fresh = bases.load_base(TINY)
     for part in fresh.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.2
-    found = loop.tune(fresh, rows, rows[:16], plan, CPU, watch=lambda step, *_: steps.append(step), file=file)
+    found = loop.tune(fresh, rows, few, plan, CPU, watch=lambda step, *_: steps.append(step), file=file)
     assert steps == [6, 8, 10] and alike(fresh, whole)
     assert [(s, v) for s, _, v in found.history] == [(s, v) for s, _, v in expected.history]
     # Another plan does not take it up.
     steps.clear()
-    loop.tune(other, rows, rows[:16], replace(plan, seed=1), CPU, watch=lambda step, *_: steps.append(step), file=file)
+    loop.tune(other, rows, few, replace(plan, seed=1), CPU, watch=lambda step, *_: steps.append(step), file=file)
     assert steps[0] == 2
 
 

@@ -51,6 +51,7 @@ class WienerOptions(Options):
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
     features: int = Field(256, ge=1, description="D of the ReLU view")
     draws: int = Field(16, ge=1, description="sets of random features")
+    window_stride: int = Field(1, ge=1, description="distance between the synthetic windows of an iteration")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 
 
@@ -73,7 +74,7 @@ class Wiener(Objective):
         gram = moments.gram(series, context + horizon)
         self.linear: list[View] = []
         if options.raw:
-            real = level_shifted(moments.lag_moments(gram, context).means(), options.level)
+            real = moments.level_shifted(moments.lag_moments(gram, context).means(), options.level)
             self.linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
@@ -91,7 +92,9 @@ class Wiener(Objective):
             self.random.append(View("relu", options.relu, features, real))
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
+        stride = self.options.window_stride
+        first = int(torch.randint(stride, (), generator=generator)) if stride > 1 else 0  # none is left out for good
+        every = windows(synthetic, self.problem.context, self.problem.horizon)[:, first::stride]  # [N, n, L+H, C]
         flat = every.transpose(-1, -2).flatten(0, 2)
         chosen = torch.randperm(len(self.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
@@ -137,13 +140,3 @@ class Wiener(Objective):
             return torch.relu(x @ mix.to(x) + scale * bias.to(x)), y
 
         return features
-
-
-def level_shifted(real: Moments, deviation: float) -> Moments:
-    """The expectation of mean moments of φ = (x, 1) when every window is shifted by N(0, ``deviation``²)."""
-    variance, (size, horizon) = deviation**2, real.cross.shape
-    shift = torch.ones(size, 1, dtype=real.features.dtype, device=real.features.device)
-    shift[-1] = 0  # the bias feature does not shift
-    return Moments(
-        real.features + variance * shift @ shift.T, real.cross + variance * shift, real.target + variance * horizon, 1
-    )

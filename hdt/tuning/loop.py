@@ -22,6 +22,7 @@ from torch.distributions import Distribution
 from hdt.train import seeded
 from hdt.tuning.base import import_moirai
 from hdt.tuning.progress import PRECISIONS, Outcome, Plan, Progress, Watcher
+from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import Tokens, tokens
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Batches(torch.utils.data.Dataset[Tokens]):
 
     def __init__(
         self,
-        windows: Float[Tensor, "n window"],
+        windows: Rows,
         plan: Plan,
         largest: int,
         start: int = 0,
@@ -77,7 +78,7 @@ class Batches(torch.utils.data.Dataset[Tokens]):
 
 def tune(
     module: MoiraiModule,
-    train: Float[Tensor, "n window"],
+    train: Rows,
     validation: Float[Tensor, "m window"],
     plan: Plan,
     device: torch.device,
@@ -95,7 +96,7 @@ def tune(
     import lightning
 
     module.to(device).eval()
-    data = [train, validation] if noise is None else [train, validation, noise]
+    data = [train.series, validation] if noise is None else [train.series, validation, noise]
     run = Progress(module, data, plan, device, watch, file)
     run.begin()
     if not run.outcome.done:

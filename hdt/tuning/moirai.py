@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -30,8 +29,8 @@ from hdt.tuning.loop import tune
 from hdt.tuning.progress import Outcome, Plan, Watcher
 from hdt.tuning.record import ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
+from hdt.tuning.rows import Rows
 from hdt.tuning.score import entries, predictor
-from hdt.windows import windows
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
@@ -127,7 +126,8 @@ def tune_moirai(
     panel = real_data(distilled, panel)
     same_data(distilled, panel)
     settings = distilled.info.settings
-    context, horizon = context or settings.context, horizon or settings.horizon
+    context = settings.context if context is None else context
+    horizon = settings.horizon if horizon is None else horizon
     values = panel.part("train")[None] if real else distilled.values
     check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
     return tune_values(
@@ -164,7 +164,8 @@ def tune_values(
     network = bases.load_base(base)
     bases.check_size(base, bases.parameters(network), device)
     _check_tokens(network, context, horizon, patch)
-    train = univariate(values, context, horizon)
+    require(batch >= 1, f"batch={batch}: at least one window is needed")
+    train = Rows(values, context, horizon)
     most = PASSES * -(-len(train) // batch)
     steps = steps or min(max(most, STEPS[0]), STEPS[1])
     outcomes: list[tuple[Plan, Outcome, MoiraiModule]] = []
@@ -175,28 +176,20 @@ def tune_values(
         network.to(on).eval()
         validation = _validation(panel, context, horizon)
         patch = patch or choose_patch(network, panel, context, horizon)
-        lacking = (
-            lacking_noise(train, univariate(panel.part("train")[None], context, horizon), context) if noise else None
-        )
+        real = Rows(panel.part("train")[None], context, horizon)
+        lacking = lacking_noise(train, real, context) if noise else None
         plan = Plan(
             context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
             batch=batch, clip=clip, precision=precision, seed=seed,
         )  # fmt: skip
         rates = RATES[bases.parameters(network) < SMALL] if lr is None else (lr,)
-        files = [
-            None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{n}") for n in range(len(rates))
-        ]
+        names = [f".{n}" for n in range(len(rates))]
+        files = [None if checkpoint is None else checkpoint.with_name(checkpoint.name + name) for name in names]
         for position, (rate, file) in enumerate(zip(rates, files, strict=True)):
-            candidate = copy.deepcopy(network)
-            this = replace(plan, lr=rate)
+            candidate, this = copy.deepcopy(network), replace(plan, lr=rate)
             told = None if watch is None else _counted(watch, position, len(rates))
-            outcomes.append(
-                (
-                    this,
-                    tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file),
-                    candidate.cpu(),
-                )
-            )
+            outcome = tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file)
+            outcomes.append((this, outcome, candidate.cpu()))
     for file in files:
         if file is not None:
             file.unlink(missing_ok=True)
@@ -239,16 +232,9 @@ def choose_patch(network: MoiraiModule, panel: Panel, context: int, horizon: int
     return min(tried, key=lambda size: tried[size])
 
 
-def univariate(values: np.ndarray, context: int, horizon: int) -> Float[Tensor, "n window"]:
-    """Every window of every channel and sequence of ``values`` [N, M, C], as rows of L + H steps."""
-    every = windows(torch.tensor(values, dtype=torch.float32), context, horizon)  # [N, n, L+H, C]
-    return every.transpose(2, 3).reshape(-1, context + horizon)
-
-
 def _validation(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
     """Windows of the real validation part, evenly spaced over time and channels."""
-    rows = univariate(panel.part("val", context)[None], context, horizon)
-    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), VALIDATION_WINDOWS)).long()]
+    return Rows(panel.part("val", context)[None], context, horizon).evenly(VALIDATION_WINDOWS)
 
 
 def _fitting(network: MoiraiModule, context: int, horizon: int) -> list[int]:

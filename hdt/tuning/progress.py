@@ -51,6 +51,7 @@ class Plan:
         require(self.pattern in PATTERNS, f"unknown pattern {self.pattern!r}; known: {', '.join(PATTERNS)}")
         known = ", ".join(PRECISIONS)
         require(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; choose one of {known}")
+        require(self.clip is None or self.clip > 0, f"clip={self.clip}: expected a positive number")
         for name in ("lr", "steps", "check_every", "batch", "patience"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"{name}={value}: expected a positive number")
@@ -77,7 +78,7 @@ class Outcome:
 class Progress:
     """Where a training is: the outcome so far, the best weights, and what a checkpoint needs to go on.
 
-    ``data``: training windows, validation windows, and whatever else decides the weights.
+    ``data``: the training series, validation windows, and whatever else decides the weights.
     """
 
     def __init__(

@@ -4,7 +4,8 @@ A distilled series teaches E[y | x]: its horizons hold less noise than real ones
 network tuned on them by likelihood forecasts the course well and its spread far too narrow. So Gaussian noise is
 added to the horizons while it trains. Its variance, per step of the horizon and in units of the variance of the
 context, is what the series lacks: the mean square error of one linear forecaster, fitted to the series' windows, on
-real training windows, less that on its own. Both are H numbers; they count as stored numbers of the training set.
+real training windows, less that on its own. These H numbers count as stored
+numbers of the training set.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hdt.tuning.rows import Rows
+
 RIDGE = 0.01  # relative to the mean diagonal
-REAL_WINDOWS = 8192  # evenly spaced
+WINDOWS = 8192  # evenly spaced
 EPS = 1e-5
 
 
-def lacking_noise(own: Float[Tensor, "n window"], real: Float[Tensor, "m window"], context: int) -> Float[Tensor, " H"]:
+def lacking_noise(own: Rows, real: Rows, context: int) -> Float[Tensor, " H"]:
     """Standard deviation of the noise that horizons of ``own`` lack, per step, for contexts of unit variance.
 
     Windows are normalised by mean and standard deviation of their context and weighted by its variance, as
     in the Wiener objective's centred view. Zeros where ``own`` is as noisy as ``real``.
     """
-    rows = torch.linspace(0, len(real) - 1, min(len(real), REAL_WINDOWS)).long()
-    x, y, weight = _normalised(own, context)
+    mine = own.evenly(WINDOWS)
+    x, y, weight = _normalised(mine, context)
     gram = (x * weight).T @ x / len(x)
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(context, dtype=gram.dtype)
     student = torch.linalg.solve(gram + ridge, (x * weight).T @ y / len(x))
@@ -34,7 +37,7 @@ def lacking_noise(own: Float[Tensor, "n window"], real: Float[Tensor, "m window"
         x, y, weight = _normalised(windows, context)
         return (weight * (y - x @ student).square()).mean(dim=0)
 
-    return (error(real[rows]) - error(own)).clamp_min(0).sqrt().float()
+    return (error(real.evenly(WINDOWS)) - error(mine)).clamp_min(0).sqrt().float()
 
 
 def _normalised(windows: Tensor, context: int) -> tuple[Tensor, Tensor, Tensor]:
