@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,7 +102,7 @@ def _tune(
     folders.check_target(out, "forecaster", force)
     distilled = Distilled.load(run)
     panel = evaluation.real_data(distilled, data)
-    with progress_bar() as bar:
+    with progress_bar() as bar, _resumable():
         task = bar.add_task(f"tuning {model}", total=None)
         forecaster = tuning.finetune(
             distilled, model=model, base=start, data=panel, real=real,
@@ -167,6 +169,15 @@ def _compare(
     title = f"{distilled.info.data.name}, {settings.context}→{settings.horizon}, Moirai from {base}, {seeds} seeds"
     print_table(title, headings, comparison.cells_of(table))
     say(f"finished cells are in {out}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("note: the same command goes on from the last look at the validation part")
+        raise
 
 
 def _licence(base: str) -> None:

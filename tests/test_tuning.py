@@ -193,12 +193,9 @@ def test_the_base_stays_where_no_step_is_better(rows: Rows, few: torch.Tensor) -
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: Rows, few: torch.Tensor, tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
     def interrupt(step: int, *_: Any) -> None:
         if step == 4:
-            raise Stop
+            raise KeyboardInterrupt
 
     plan = replace(PLAN, steps=10)
     whole, resumed, other = (bases.load_base(TINY) for _ in range(3))
@@ -208,7 +205,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows: Rows, few: t
                 part.p = 0.2
     expected = loop.tune(whole, rows, few, plan, CPU)
     file = tmp_path / "run.checkpoint"
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         loop.tune(resumed, rows, few, plan, CPU, watch=interrupt, file=file)
     steps: list[int] = []
     fresh = bases.load_base(TINY)

@@ -124,7 +124,10 @@ def tune(
                 precision=PRECISIONS[plan.precision], gradient_clip_val=plan.clip, callbacks=[Watch()], logger=False,
                 enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             )  # fmt: skip
-            trainer.fit(tuner, batches)
+            try:
+                trainer.fit(tuner, batches)
+            except SystemExit as error:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from error
     module.to(device).load_state_dict(run.best)
     module.requires_grad_(True).eval()
     return run.outcome
