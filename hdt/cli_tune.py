@@ -48,6 +48,7 @@ def finetune(
 
     Interrupted, the same command goes on from the last look at the validation part.
     """
+    run = run.resolve() if run.name in ("", "..") else run
     options = {
         "context": context, "horizon": horizon, "steps": steps, "lr": lr, "batch": batch, "clip": clip,
         "pattern": pattern, "patch": patch, "noise": noise,
@@ -66,6 +67,10 @@ def finetune(
         require(not foreign, f"{', '.join(foreign)}: for moirai only; --model {model} takes --from")
         given["compile"] = compile_
     if compare:
+        foreign = ["--real"] * real + ["--seed"] * (seed != 0) + ["--force"] * force
+        require(
+            not foreign, f"{', '.join(foreign)}: not with --compare, which trains on all of them with --seeds seeds"
+        )
         out = out or run.with_name(f"{run.name}-compare")
         return _compare(run, base, data, method, seeds, out, as_json, given)
     require(method is None, "--method goes with --compare; a run has its method already")
@@ -100,6 +105,8 @@ def _tune(
     from hdt.tuning.score import results
 
     folders.check_target(out, "forecaster", force)
+    same = start is not None and Path(start).exists() and out.resolve() == Path(start).resolve()
+    require(not same, f"{out}: is what the training starts from; choose another --out")
     distilled = Distilled.load(run)
     panel = evaluation.real_data(distilled, data)
     with progress_bar() as bar, _resumable():
@@ -114,6 +121,12 @@ def _tune(
     forecaster.save(out, force=force)
     rows = results(forecaster, panel, device_of(given["device"]))
     facts = forecaster.training
+    if len(rows) == 2:
+        before, after = rows[0]["mse"], rows[1]["mse"]
+        if facts["steps_to_best"] == 0:
+            say("note: no step was better on validation; the base's own weights were kept")
+        elif after > before:
+            say(f"note: fine-tuning made the test error worse ({before:.3f} → {after:.3f}), though not validation's")
     if as_json:
         return print_json({"model": model, "out": str(out), "training": facts, "results": rows})
     names = [name for name in rows[0] if name not in ("weights", "forecasts")]
@@ -129,12 +142,6 @@ def _tune(
         + f", {facts['device']}"
     )
     print(f"  {out}")
-    if len(rows) == 2:
-        before, after = rows[0]["mse"], rows[1]["mse"]
-        if facts["steps_to_best"] == 0:
-            say("note: no step was better on validation; the base's own weights were kept")
-        elif after > before:
-            say(f"note: fine-tuning made the test error worse ({before:.3f} → {after:.3f}), though not validation's")
 
 
 def _compare(

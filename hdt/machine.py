@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def cache_folder() -> Path:

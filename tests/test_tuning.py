@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, Result, make_frame, refused
+from conftest import SMALL, Result, make_frame
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import hdt
 from hdt.errors import InputError
@@ -185,9 +186,46 @@ def test_a_step_changes_what_the_pattern_says(pattern: str, rows: Rows, few: tor
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
+@pytest.mark.parametrize("lr", [1.0, 1e8])
+def test_a_training_that_diverges_ends_with_its_best_weights(lr: float, rows: Rows, few: torch.Tensor) -> None:
+    module = bases.load_base(TINY)
+    outcome = loop.tune(module, rows, few, replace(PLAN, lr=lr, steps=60, check_every=30, clip=None), CPU)
+    assert outcome.done and np.isfinite(outcome.validation) and 0 <= outcome.validation <= outcome.validation_before
+    assert all(bool(weight.isfinite().all()) for weight in module.parameters())
+
+
+def test_wild_draws_are_no_score(few: torch.Tensor) -> None:
+    module = bases.load_base(TINY).eval()
+    with torch.no_grad():
+        for parameter in module.param_proj.parameters():
+            parameter.mul_(1e4)
+    found = crps(module, few, 24, 8)
+    assert found == np.inf or found > 0
+    with torch.no_grad():
+        next(module.parameters()).fill_(torch.nan)
+    assert crps(module, few, 24, 8) == np.inf
+
+
+def test_bf16_steps_end_close_to_float32(rows: Rows, few: torch.Tensor) -> None:
+    ends = []
+    for precision in ("float32", "bf16"):
+        module = bases.load_base(TINY)
+        ends.append(loop.tune(module, rows, few, replace(PLAN, steps=4, precision=precision), CPU).validation)
+        assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
+    assert ends[0] != ends[1] and ends[1] == pytest.approx(ends[0], rel=0.05)
+
+
+def test_the_test_part_is_not_read(distilled: hdt.Distilled) -> None:
+    frame = make_frame()
+    frame.iloc[distilled.info.data.borders[1] :] = np.nan
+    poisoned = hdt.finetune(distilled, data=hdt.load(frame, missing="interpolate"), base=TINY, steps=4, lr=1e-3)
+    assert alike(poisoned.network, hdt.finetune(distilled, base=TINY, steps=4, lr=1e-3).network)
+
+
 def test_the_base_stays_where_no_step_is_better(rows: Rows, few: torch.Tensor) -> None:
     module = bases.load_base(TINY)
-    outcome = loop.tune(module, Rows(torch.randn(1, 95, 1), 24, 8), few, replace(PLAN, lr=0.3), CPU)
+    unrelated = torch.randn(1, 95, 1, generator=torch.Generator().manual_seed(0))
+    outcome = loop.tune(module, Rows(unrelated, 24, 8), few, replace(PLAN, lr=0.3), CPU)
     assert outcome.best_step == 0 and outcome.validation == outcome.validation_before
     assert alike(module, bases.load_base(TINY))
 
@@ -338,6 +376,9 @@ def broken(folder: Path, how: str) -> Path:
         (folder / "model.safetensors").write_bytes((TINY / "model.safetensors").read_bytes()[:-1000])
     elif how == "moirai 2":
         (folder / "config.json").write_text(json.dumps({"d_ff": 1024, **config}))
+    elif how == "nan":
+        weights = load_file(folder / "model.safetensors")
+        save_file({name: w * torch.nan for name, w in weights.items()}, folder / "model.safetensors")
     elif how == "other":
         (folder / "config.json").write_text(json.dumps({"model_type": "t5", "d_model": 64}))
     elif how == "unsafe":
@@ -359,6 +400,7 @@ def broken(folder: Path, how: str) -> Path:
         ("moirai 2", r"not a Moirai 1 network \(has d_ff\)"),
         ("other", r"not a Moirai 1 network \(lacks .*distr_output.*; has model_type\)"),
         ("unsafe", "do not fit"),
+        ("nan", "holds weights that are not finite"),
         ("width", "do not fit"),
     ],
 )
@@ -392,6 +434,10 @@ def test_bases_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -
         ({"horizon": 40}, "with a context of 12 the horizon can be at most 36"),
         ({"context": 47}, "with a horizon of 6 the context can be at most 42"),
         ({"base": None}, "no base given"),
+        ({"steps": 0}, "steps=0: expected a positive number"),
+        ({"batch": 0}, "batch=0: at least one window"),
+        ({"compile": True}, "compile: no setting of moirai"),
+        ({"model": "dlinear", "pattern": "full"}, "pattern: no setting of dlinear"),
         ({"model": "gpt"}, "unknown model 'gpt'; known: dlinear, itransformer, xpatch, moirai"),
     ],
 )
@@ -407,48 +453,6 @@ def test_out_of_memory_says_what_to_lower(distilled: hdt.Distilled, monkeypatch:
     monkeypatch.setattr(moirai, "tune", full)
     with pytest.raises(InputError, match=r"out of CUDA memory; lower --batch \(now 32\) or --context"):
         hdt.finetune(distilled, base=TINY, steps=1, patch=8)
-
-
-def test_the_command_prints_zero_shot_beside_fine_tuned(run: Run, tmp_path: Path, csv: Path) -> None:
-    assert run("distill", csv, *small_flags(), "--out", "r").code == 0
-    words = ("finetune", "r", "--base", TINY, "--steps", 2, "--lr", "1e-3", "--patch", 8)
-    shown = run(*words)
-    assert shown.code == 0 and "zero-shot" in shown.out and "fine-tuned" in shown.out and "MASE" in shown.out
-    assert (tmp_path / "r-moirai" / "forecaster.json").is_file()
-    refused(run(*words), "r-moirai exists; choose another --out")
-    found = json.loads(run(*words, "--force", "--json").out)
-    assert [row["weights"] for row in found["results"]] == ["zero-shot", "fine-tuned"]
-    assert found["training"]["samples"] == 64 and found["schema_version"] == 1
-    refused(run("finetune", "r", "--base", "absent", "--out", "x"), "absent: no such folder")
-    refused(run("finetune", "r", "--model", "dlinear", "--base", TINY), "--base: for moirai only")
-    assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".r-moirai*"))
-    student = json.loads(run("finetune", "r", "--model", "dlinear", "--steps", 4, "--json").out)
-    assert [row["weights"] for row in student["results"]] == ["trained"]
-    further = run("finetune", "r", "--model", "dlinear", "--from", "r-dlinear", "--steps", 4, "--out", "d2")
-    assert further.code == 0 and "base" in further.out and "trained" in further.out
-
-
-def test_compare_puts_errors_and_costs_beside_full_data(run: Run, tmp_path: Path, csv: Path) -> None:
-    assert run("distill", csv, *small_flags(), "--out", "r").code == 0
-    words = ("finetune", "r", "--compare", "--base", TINY, "--steps", 2, "--lr", "1e-3", "--patch", 8, "--seeds", 1)
-    words += ("--method", "hdt", "--method", "kcenter")
-    found = json.loads(run(*words, "--json").out)["rows"]
-    assert [row["trained_on"] for row in found] == ["zero-shot", "full", "random", "hdt", "kcenter"]
-    full, own = found[1], found[3]
-    assert full["ratio_to_full"] == 1 and full["distill_seconds"] == 0 < own["distill_seconds"]
-    if own["cheaper"] is not None:
-        assert own["cheaper"] == pytest.approx(full["train_seconds"] / own["train_seconds"])
-        assert own["cheaper_with_distillation"] < own["cheaper"]
-    cells = {file.name: file.read_bytes() for file in (tmp_path / "r-compare" / "cells").iterdir()}
-    assert len(cells) == 5
-    again = run(*words)
-    assert again.code == 0 and "pays after" in again.out
-    assert {file.name: file.read_bytes() for file in (tmp_path / "r-compare" / "cells").iterdir()} == cells
-
-
-def small_flags() -> list[object]:
-    flags = {"length": 48, "context": 12, "horizon": 6, "k": 6, "iterations": 3}
-    return [word for name, value in flags.items() for word in (f"--{name}", value)]
 
 
 @pytest.mark.gpu

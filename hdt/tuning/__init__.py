@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +52,20 @@ def finetune(
     if model != "moirai":
         from hdt.tuning.student import tune_student
 
+        _check(settings, tune_student, model)
         return tune_student(distilled, model=model, base=base, real=real, panel=panel, **settings)
-    from hdt.tuning.moirai import tune_moirai
+    from hdt.tuning.moirai import tune_moirai, tune_values
 
+    _check(settings, tune_values, model)
     require(
         base is not None,
         "no base given; name a folder with a Moirai checkpoint, or a hub id such as Salesforce/moirai-1.1-R-small",
     )
     assert base is not None
     return tune_moirai(distilled, base=base, real=real, panel=panel, **settings)
+
+
+def _check(settings: dict[str, Any], function: Callable[..., Forecaster], model: str) -> None:
+    known = set(signature(function).parameters)
+    unknown = sorted(set(settings) - known)
+    require(not unknown, f"{', '.join(unknown)}: no setting of {model}")

@@ -73,12 +73,15 @@ def load_base(base: str | Path) -> MoiraiModule:
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            return moirai.MoiraiModule.from_pretrained(str(folder), strict=True)
+            network = moirai.MoiraiModule.from_pretrained(str(folder), strict=True)
     except SafetensorError as error:
         raise InputError(f"{folder / 'model.safetensors'}: cannot be read ({error}); copy it again") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{base}: weights and configuration do not fit ({reason})") from error
+    finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
+    require(finite, f"{folder / 'model.safetensors'}: holds weights that are not finite")
+    return network
 
 
 def licence(base: str | Path) -> str | None:
@@ -150,6 +153,6 @@ def _download(hub_id: str) -> Path:
     except Exception as error:  # no network, no such repository, no permission: requests, httpx and hub errors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{hub_id}: cannot be downloaded ({reason}); download {' and '.join(FILES)} elsewhere into a folder "
-            "and give it with --base FOLDER"
+            f"{hub_id}: no such folder, and as a hub id it cannot be downloaded ({reason}); download "
+            f"{' and '.join(FILES)} elsewhere into a folder and give it with --base FOLDER"
         ) from error

@@ -21,6 +21,7 @@ from torch.distributions import Distribution
 
 from hdt.train import seeded
 from hdt.tuning.base import import_moirai
+from hdt.tuning.crps import is_divergence
 from hdt.tuning.progress import PRECISIONS, Outcome, Plan, Progress, Watcher
 from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import Tokens, tokens
@@ -59,8 +60,11 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         offset = first - passes[0] * count
         return torch.cat([self.orders[p] for p in passes])[offset : offset + batch]
 
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed((1_000_003 * self.plan.seed + number) % 2**63)
+
     def _order(self, passage: int) -> Tensor:
-        generator = torch.Generator().manual_seed(1_000_003 * self.plan.seed + passage)
+        generator = self._generator(passage)
         return torch.randperm(len(self.windows), generator=generator)
 
     def __getitem__(self, index: int) -> Tokens:
@@ -69,7 +73,7 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         step, context = self.start + index, self.plan.context
         chosen = self.windows[self.rows(step)]
         if self.noise is not None:
-            generator = torch.Generator().manual_seed(1_000_003 * self.plan.seed + step)
+            generator = self._generator(step)
             drawn = torch.randn(len(chosen), len(self.noise), generator=generator) * self.noise * step / self.plan.steps
             scale = chosen[:, :context].std(dim=1, keepdim=True, correction=0)
             chosen = torch.cat([chosen[:, :context], chosen[:, context:] + scale * drawn], dim=1)
@@ -128,6 +132,10 @@ def tune(
                 trainer.fit(tuner, batches)
             except SystemExit as error:  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from error
+            except (RuntimeError, ValueError) as error:
+                if not is_divergence(error):
+                    raise
+                run.diverged()
     module.to(device).load_state_dict(run.best)
     module.requires_grad_(True).eval()
     return run.outcome

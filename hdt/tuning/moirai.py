@@ -92,49 +92,25 @@ class MoiraiForecaster(Forecaster):
 def tune_moirai(
     distilled: Distilled,
     *,
-    base: str | Path,
     real: bool = False,
     panel: Panel | None = None,
     context: int | None = None,
     horizon: int | None = None,
-    patch: int | None = None,
-    pattern: str = "full",
-    steps: int | None = None,
-    lr: float | None = None,
-    batch: int = 32,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "float32",
-    clip: float | None = 1.0,
-    noise: bool = True,
-    checkpoint: Path | None = None,
-    watch: Watcher | None = None,
+    **settings: Any,
 ) -> MoiraiForecaster:
     """Fine-tune the Moirai in ``base`` on a distilled series, or with ``real`` on the real training part.
 
-    Context and horizon are those of the run unless given. ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or
-    ``head_only`` (the projection to the distribution). ``clip``: the largest norm of a gradient. ``noise``: add what
-    the series' horizons lack of the real ones' noise (:mod:`hdt.tuning.residuals`), H more numbers that belong to
-    the series. ``watch`` is called with (step, steps, validation CRPS), counted over all learning rates. The test
-    part is not read.
-
-    The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
-    all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
-    which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
-    Raises :class:`hdt.errors.InputError` for bad input and lack of memory.
+    Context and horizon are those of the run unless given; ``settings`` are those of :func:`tune_values`.
     """
     panel = real_data(distilled, panel)
     same_data(distilled, panel)
-    settings = distilled.info.settings
-    context = settings.context if context is None else context
-    horizon = settings.horizon if horizon is None else horizon
+    run = distilled.info.settings
+    context = run.context if context is None else context
+    horizon = run.horizon if horizon is None else horizon
     values = panel.part("train")[None] if real else distilled.values
     check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
-    return tune_values(
-        values, panel, base=base, context=context, horizon=horizon, patch=patch, pattern=pattern, steps=steps, lr=lr,
-        batch=batch, seed=seed, device=device, precision=precision, clip=clip, noise=noise, checkpoint=checkpoint,
-        watch=watch, facts={"trained_on": "real" if real else "distilled", "method": None if real else settings.method},
-    )  # fmt: skip
+    facts = {"trained_on": "real" if real else "distilled", "method": None if real else run.method}
+    return tune_values(values, panel, context=context, horizon=horizon, facts=facts, **settings)
 
 
 def tune_values(
@@ -158,7 +134,18 @@ def tune_values(
     watch: Watcher | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> MoiraiForecaster:
-    """:func:`tune_moirai` on scaled values [N, M, C] of any origin."""
+    """Fine-tune the Moirai in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.
+
+    ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the distribution). ``clip``:
+    the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real ones' noise
+    (:mod:`hdt.tuning.residuals`), H more numbers beside the stored ones. ``watch`` is called with (step, steps,
+    validation CRPS), counted over all learning rates. The test part is not read.
+
+    The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
+    all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
+    which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
+    Raises :class:`hdt.errors.InputError` for bad input and lack of memory.
+    """
     on = device_of(device)
     bases.check_size(base, None, device)
     network = bases.load_base(base)
@@ -167,7 +154,7 @@ def tune_values(
     require(batch >= 1, f"batch={batch}: at least one window is needed")
     train = Rows(values, context, horizon)
     most = PASSES * -(-len(train) // batch)
-    steps = steps or min(max(most, STEPS[0]), STEPS[1])
+    steps = min(max(most, STEPS[0]), STEPS[1]) if steps is None else steps
     outcomes: list[tuple[Plan, Outcome, MoiraiModule]] = []
     with (
         machine.memory_refusal(f"lower --batch (now {batch}) or --context (now {context})"),
@@ -175,7 +162,8 @@ def tune_values(
     ):
         network.to(on).eval()
         validation = _validation(panel, context, horizon)
-        patch = patch or choose_patch(network, panel, context, horizon)
+        patch = choose_patch(network, panel, context, horizon) if patch is None else patch
+        network.cpu()  # the candidates go where it was
         real = Rows(panel.part("train")[None], context, horizon)
         lacking = lacking_noise(train, real, context) if noise else None
         plan = Plan(
@@ -201,6 +189,7 @@ def tune_values(
         "data": panel.name,
         "train_sha256": panel.train_sha256(),
         "base": str(base),
+        "licence": bases.licence(base),
         "parameters": bases.parameters(network),
         "windows": len(train),
         "steps": count,
@@ -250,7 +239,7 @@ def _count(patch: int, context: int, horizon: int) -> int:
 def _check_tokens(network: MoiraiModule, context: int, horizon: int, patch: int | None) -> None:
     sizes = tuple(network.patch_sizes)
     require(patch is None or patch in sizes, f"patch {patch}: the base knows {', '.join(map(str, sizes))}")
-    size = patch or _fitting(network, context, horizon)[-1]
+    size = max(sizes) if patch is None else patch
     count = _count(size, context, horizon)
     most = network.max_seq_len
     require(

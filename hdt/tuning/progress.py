@@ -100,8 +100,6 @@ class Progress:
 
     def measure(self) -> float:
         self.module.eval()
-        if not all(bool(weight.isfinite().all()) for weight in self.module.parameters()):
-            return math.inf  # diverged; nothing can be drawn from it
         return crps(self.module, self.validation, self.plan.context, self.plan.patch)
 
     def begin(self) -> None:
@@ -132,6 +130,10 @@ class Progress:
     def after(self, step: int, optimizer: torch.optim.Optimizer) -> bool:
         """At the end of a step: measure and keep when it is time; whether to stop."""
         plan, outcome = self.plan, self.outcome
+        # Weights that are not finite must not be used again: on CUDA that would be the end of the process.
+        if not torch.stack([weight.isfinite().all() for weight in self.module.parameters()]).all():
+            self.diverged(step)
+            return True
         if step % plan.check_every and step != plan.steps:
             return False
         if self.device.type == "cuda":
@@ -153,13 +155,19 @@ class Progress:
         self.clock = time.perf_counter() - outcome.seconds
         return outcome.done
 
+    def diverged(self, step: int | None = None) -> None:
+        """End the training where it broke down, with the best weights until then."""
+        self.outcome.done = True
+        self.outcome.steps = self.outcome.steps + 1 if step is None else step
+        self.outcome.history.append((self.outcome.steps, self.outcome.seconds, math.inf))
+
     def _weights(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self.module.state_dict().items()}
 
     def _keep(self, file: Path, optimizer: torch.optim.Optimizer) -> None:
         tree = {
             "outcome": asdict(self.outcome),
-            "weights": self._weights(),
+            "weights": self.module.state_dict(),
             "best": self.best,
             "optimizer": optimizer.state_dict(),
             "random": checkpoint.random_state(self.device),

@@ -4,8 +4,8 @@ A distilled series teaches E[y | x]: its horizons hold less noise than real ones
 network tuned on them by likelihood forecasts the course well and its spread far too narrow. So Gaussian noise is
 added to the horizons while it trains. Its variance, per step of the horizon and in units of the variance of the
 context, is what the series lacks: the mean square error of one linear forecaster, fitted to the series' windows, on
-real training windows, less that on its own. These H numbers count as stored
-numbers of the training set.
+real training windows, less that on its own. These H numbers come on top of the stored
+numbers of the series, alike for every training set.
 """
 
 from __future__ import annotations
