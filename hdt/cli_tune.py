@@ -31,6 +31,7 @@ def finetune(
         bool | None,
         Option("--noise/--no-noise", help="Moirai: add the noise that distilled horizons lack. On by default."),
     ] = None,
+    mix: Annotated[int | None, Option(help="Moirai: windows a sample combines; 2 on small sets, else 1.")] = None,
     clip: Annotated[float | None, Option(help="Largest norm of a gradient.")] = None,
     seed: Annotated[int, Option(help="Order of the windows, first weights, dropout.")] = 0,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
@@ -51,7 +52,7 @@ def finetune(
     run = run.resolve() if run.name in ("", "..") else run
     options = {
         "context": context, "horizon": horizon, "steps": steps, "lr": lr, "batch": batch, "clip": clip,
-        "pattern": pattern, "patch": patch, "noise": noise,
+        "pattern": pattern, "patch": patch, "noise": noise, "mix": mix,
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"device": device, "precision": precision}
@@ -60,7 +61,7 @@ def finetune(
         if base is not None:
             _licence(base)
     else:
-        foreign = [f"--{name}" for name in ("pattern", "patch", "noise") if name in given] + ["--base"] * (
+        foreign = [f"--{name}" for name in ("pattern", "patch", "noise", "mix") if name in given] + ["--base"] * (
             base is not None
         )
         foreign += ["--compare"] * compare

@@ -126,7 +126,7 @@ def doctor() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         **versions(),
-        "scipy": package_version("scipy"),
+        **{name: package_version(name) for name in ("scipy", "uni2ts", "gluonts", "lightning")},
         "device": device_name("cuda" if torch.cuda.is_available() else "cpu"),
         "data folders": [str(folder) for folder in datasets.search_path()],
         "data sets": here,

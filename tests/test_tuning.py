@@ -117,6 +117,20 @@ def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
     assert torch.equal(Batches(windows, plan, 8, 2, level)[0]["target"], batches[2]["target"])
 
 
+@given(mix=st.integers(2, 5), seed=st.integers(0, 100))
+def test_mixed_windows_keep_what_is_linear_in_their_context(mix: int, seed: int) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    weights = torch.randn(24, 8, generator=rng)
+    x = torch.randn(40, 24, generator=rng) + 100 * torch.randn(40, 1, generator=rng)
+    mean = x.mean(dim=1, keepdim=True)
+    windows = Rows(torch.cat([x, mean + (x - mean) @ weights], dim=1)[:, :, None], 24, 8)
+    batches = Batches(windows, replace(PLAN, mix=mix, seed=seed), 8)
+    found = batches[3]["target"].flatten(1)
+    assert not any(torch.allclose(row, window) for row in found for window in windows.evenly(99))
+    torch.testing.assert_close(found[:, 24:], found[:, :24] @ weights, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(found, Batches(windows, replace(PLAN, mix=mix, seed=seed), 8, 3)[0]["target"].flatten(1))
+
+
 @given(seed=st.integers(0, 1000), level=st.floats(0.1, 1.0))
 def test_lacking_noise_is_what_was_taken_away(seed: int, level: float) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -266,6 +280,7 @@ def test_training_on_synthetic_and_real_windows_counts_them(distilled: hdt.Disti
     assert synthetic["windows"] == channels * (SMALL["length"] - size + 1)
     assert real["windows"] == channels * (distilled.panel.borders[0] - size + 1)
     assert (synthetic["samples"], real["samples"]) == (15, 21)
+    assert (synthetic["mix"], real["mix"]) == (2, 2)  # both are small sets
     assert synthetic["trained_on"] == "distilled" and real["trained_on"] == "real"
     both = hdt.finetune(distilled, base=TINY, steps=2).training
     assert both["learning_rates"] == [1e-3, 1e-4] and both["steps"] == 4

@@ -39,8 +39,8 @@ def finetune(
     from scratch or further from the forecaster folder ``base``. With ``real`` it trains on the real training
     part instead. Validation, which chooses learning rate and stopping, is real: the data behind the run, or ``data``
     when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,
-    ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of Moirai ``pattern``, ``patch`` and
-    ``noise``, see :func:`hdt.tuning.moirai.tune_moirai`; of students ``compile`` and ``augment``, see
+    ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of Moirai ``pattern``, ``patch``,
+    ``noise`` and ``mix``, see :func:`hdt.tuning.moirai.tune_moirai`; of students ``compile`` and ``augment``, see
     :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.errors.InputError`.
     """
     from hdt.evaluation import real_data

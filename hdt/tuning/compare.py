@@ -151,7 +151,7 @@ def _check(methods: Sequence[str], seeds: int, settings: dict[str, Any]) -> None
         find(method)
         require(method not in FIXED, f"method {method!r}: is a row of every comparison")
         require(list(methods).count(method) == 1, f"method {method!r} is given twice")
-    names = ("pattern", "batch", "clip", "precision", "lr", "steps", "patch")
+    names = ("pattern", "batch", "mix", "clip", "precision", "lr", "steps", "patch")
     given = {name: settings[name] for name in names if settings.get(name) is not None}
     Plan(**{"context": 1, "horizon": 1, "patch": 1, "lr": 1.0, "steps": 1, "check_every": 1, **given})
 

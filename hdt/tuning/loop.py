@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 class Batches(torch.utils.data.Dataset[Tokens]):
     """Full batches from step ``start`` on: every window once per pass, in an order that the seed fixes.
 
+    With ``plan.mix`` K > 1 a sample is Σ a_k·w_k of K windows, one of them from the pass and the others drawn at
+    random, each less the mean of its context, a_k ~ N(0, 1). Where horizons are linear in contexts, as those of a
+    distilled series nearly are, every combination is as true as the windows, so a few of them never run out.
+
     ``noise`` is the standard deviation of what is added to the horizons at the last step, for contexts of unit
     variance.
     """
@@ -71,9 +75,14 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         if index >= len(self):
             raise IndexError(index)
         step, context = self.start + index, self.plan.context
-        chosen = self.windows[self.rows(step)]
+        rows, generator = self.rows(step), self._generator(step)
+        chosen = self.windows[rows]
+        if self.plan.mix > 1:
+            others = torch.randint(len(self.windows), (self.plan.mix - 1, len(rows)), generator=generator)
+            parts = torch.stack([chosen, *(self.windows[other] for other in others)])  # [K, B, L+H]
+            parts = parts - parts[:, :, :context].mean(dim=2, keepdim=True)
+            chosen = (torch.randn(parts.shape[:2], generator=generator)[:, :, None] * parts).sum(dim=0)
         if self.noise is not None:
-            generator = self._generator(step)
             drawn = torch.randn(len(chosen), len(self.noise), generator=generator) * self.noise * step / self.plan.steps
             scale = chosen[:, :context].std(dim=1, keepdim=True, correction=0)
             chosen = torch.cat([chosen[:, :context], chosen[:, context:] + scale * drawn], dim=1)

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
 
 VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
-PASSES = 10  # over the training windows at most, and
+PASSES = 4  # over the training windows at most, and
 STEPS = (400, 4000)  # within these
 CHECKS = 20  # looks at the validation part
+MIX, FEW = 2, 20_000  # windows per sample where there are so few of them
 SMALL = 5_000_000  # parameters; larger networks are tuned with smaller steps
 RATES = {True: (1e-3, 1e-4), False: (1e-4, 1e-5, 1e-6)}
 
@@ -130,6 +131,7 @@ def tune_values(
     precision: str = "float32",
     clip: float | None = 1.0,
     noise: bool = True,
+    mix: int | None = None,
     checkpoint: Path | None = None,
     watch: Watcher | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -138,8 +140,9 @@ def tune_values(
 
     ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the distribution). ``clip``:
     the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real ones' noise
-    (:mod:`hdt.tuning.residuals`), H more numbers beside the stored ones. ``watch`` is called with (step, steps,
-    validation CRPS), counted over all learning rates. The test part is not read.
+    (:mod:`hdt.tuning.residuals`), H more numbers beside the stored ones. ``mix``: how many windows each sample
+    combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with (step, steps, validation
+    CRPS), counted over all learning rates. The test part is not read.
 
     The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
     all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
@@ -166,9 +169,10 @@ def tune_values(
         network.cpu()  # the candidates go where it was
         real = Rows(panel.part("train")[None], context, horizon)
         lacking = lacking_noise(train, real, context) if noise else None
+        mix = (MIX if len(train) <= FEW else 1) if mix is None else mix
         plan = Plan(
             context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
-            batch=batch, clip=clip, precision=precision, seed=seed,
+            batch=batch, mix=mix, clip=clip, precision=precision, seed=seed,
         )  # fmt: skip
         rates = RATES[bases.parameters(network) < SMALL] if lr is None else (lr,)
         names = [f".{n}" for n in range(len(rates))]

@@ -30,7 +30,8 @@ class Plan:
     """How to fine-tune: every number that decides the weights, beside the data and the base.
 
     Validation is measured every ``check_every`` steps; the run ends after ``steps``, or once ``patience``
-    measurements went by without a better one. ``clip``: the largest norm of a gradient.
+    measurements went by without a better one. ``clip``: the largest norm of a gradient. ``mix``: how many windows
+    a sample combines, see :class:`hdt.tuning.loop.Batches`.
     """
 
     context: int
@@ -41,6 +42,7 @@ class Plan:
     check_every: int
     pattern: str = "full"
     batch: int = 32
+    mix: int = 1
     patience: int = 5
     weight_decay: float = 0.01
     clip: float | None = 1.0
@@ -52,7 +54,7 @@ class Plan:
         known = ", ".join(PRECISIONS)
         require(self.precision in PRECISIONS, f"unknown precision {self.precision!r}; choose one of {known}")
         require(self.clip is None or self.clip > 0, f"clip={self.clip}: expected a positive number")
-        for name in ("lr", "steps", "check_every", "batch", "patience"):
+        for name in ("lr", "steps", "check_every", "batch", "mix", "patience"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"{name}={value}: expected a positive number")
 
