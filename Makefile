@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/hdt distill co2 --out runs/demo --force
 	$(BIN)/hdt evaluate runs/demo
-	$(BIN)/hdt finetune runs/demo --base recipes/moirai/tiny --force
+	$(BIN)/hdt finetune runs/demo --base recipes/moirai/tiny --lr 0.001 --steps 200 --force
 	@$(BIN)/hdt report runs/demo > /dev/null
 	@echo "report: $(CURDIR)/runs/demo/report.html"
 
