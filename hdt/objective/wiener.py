@@ -51,7 +51,6 @@ class WienerOptions(Options):
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
     features: int = Field(256, ge=1, description="D of the ReLU view")
     draws: int = Field(16, ge=1, description="sets of random features")
-    window_stride: int = Field(1, ge=1, description="distance between the synthetic windows of an iteration")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 
 
@@ -92,9 +91,7 @@ class Wiener(Objective):
             self.random.append(View("relu", options.relu, features, real))
 
     def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        stride = self.options.window_stride
-        first = int(torch.randint(stride, (), generator=generator)) if stride > 1 else 0  # none is left out for good
-        every = windows(synthetic, self.problem.context, self.problem.horizon)[:, first::stride]  # [N, n, L+H, C]
+        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
         flat = every.transpose(-1, -2).flatten(0, 2)
         chosen = torch.randperm(len(self.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
