@@ -69,9 +69,7 @@ def finetune(
         given["compile"] = compile_
     if compare:
         foreign = ["--real"] * real + ["--seed"] * (seed != 0) + ["--force"] * force
-        require(
-            not foreign, f"{', '.join(foreign)}: not with --compare, which trains on all of them with --seeds seeds"
-        )
+        require(not foreign, f"{', '.join(foreign)}: not with --compare, whose rows and --seeds are fixed")
         out = out or run.with_name(f"{run.name}-compare")
         return _compare(run, base, data, method, seeds, out, as_json, given)
     require(method is None, "--method goes with --compare; a run has its method already")

@@ -26,17 +26,14 @@ WINDOWS = 128  # test windows per channel at most, evenly spaced
 SAMPLES = 100  # draws per forecast
 BATCH = 64
 SEASON_WITHIN = 1024  # steps: two seasons fit
-# gluonts only counts stamps; windows here are positions, so any frequency that never fails will do.
-START, FREQUENCY = pd.Period("2000-01-01", "D"), "D"
+START = pd.Period("2000-01-01", "D")  # gluonts only counts stamps: any frequency that never fails will do
 
 
-def predictor(
-    module: MoiraiModule, context: int, horizon: int, patch: int, device: torch.device, samples: int = SAMPLES
-) -> PyTorchPredictor:
+def predictor(module: MoiraiModule, context: int, horizon: int, patch: int, device: torch.device) -> PyTorchPredictor:
     """The gluonts predictor of a network for univariate series."""
     forecast = import_moirai().MoiraiForecast(
         prediction_length=horizon, target_dim=1, feat_dynamic_real_dim=0, past_feat_dynamic_real_dim=0,
-        context_length=context, module=module, patch_size=patch, num_samples=samples,
+        context_length=context, module=module, patch_size=patch, num_samples=SAMPLES,
     )  # fmt: skip
     return forecast.create_predictor(batch_size=BATCH, device=str(device))
 
