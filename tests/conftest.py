@@ -20,7 +20,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-settings.register_profile("hdt", deadline=None, max_examples=50)
+settings.register_profile("hdt", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=500)  # pytest --hypothesis-profile explore
 settings.load_profile("hdt")
 torch.set_num_threads(1)
 
