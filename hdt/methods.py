@@ -130,7 +130,7 @@ METHODS: dict[str, Method] = {
         parameterization="fred",
         objective="wiener",
         start="phase",
-        iterations=300,
+        iterations=200,
         learning_rate=0.1,
         citation=FRED,
     ),
