@@ -132,6 +132,7 @@ METHODS: dict[str, Method] = {
         start="phase",
         iterations=200,
         learning_rate=0.1,
+        options={"noise": 0.06},
         citation=FRED,
     ),
     "fred-mtt": Method(
