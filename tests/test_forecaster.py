@@ -109,6 +109,29 @@ def test_stamps_go_on_in_the_callers_step(last: Last, start: str, step: str, exp
     assert last.forecast(frame).index.tolist() == [pd.Timestamp(stamp) for stamp in expected]
 
 
+@pytest.mark.parametrize(
+    ("tuned", "given", "fits"),
+    [
+        ("P0DT1H0M0S", "h", True),
+        ("P0DT1H0M0S", "37min", False),
+        ("P31DT0H0M0S", "MS", False),
+        ("MS", "MS", True),
+        ("MS", "ME", False),
+        ("MS", "h", False),
+    ],
+)
+def test_a_frame_has_the_step_of_the_training_data(last: Last, tuned: str, given: str, fits: bool) -> None:
+    record = last.record.model_copy(update={"step": tuned})
+    frame = make_frame(29).set_axis(pd.date_range("2024-07-01", periods=29, freq=given))
+    if fits:
+        pd.testing.assert_frame_equal(Last(record).forecast(frame), last.forecast(frame))
+    else:
+        with pytest.raises(
+            InputError, match=f"its step is .*, this forecaster was tuned on steps of {tuned}; resample"
+        ):
+            Last(record).forecast(frame)
+
+
 def test_time_zones_and_resolutions_are_kept(last: Last) -> None:
     index = pd.date_range("2024-03-29", periods=40, freq="h", tz="Europe/Paris").as_unit("s")
     forecast = last.forecast(make_frame(40).set_axis(index))
@@ -244,6 +267,7 @@ SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
         ({"schema_version": 2}, "forecaster.json: schema_version: Input should be 1"),
         ({"horizon": 0}, "forecaster.json: horizon: Input should be greater than or equal to 1"),
         ({"columns": []}, "forecaster.json: columns: List should have at least 1 item"),
+        ({"step": "never"}, "forecaster.json: step: .*'never' is no ISO duration"),
         ({"scaler": {**SCALER, "mean": [0.0]}}, "does not have one mean and one std for each of 2 columns"),
         ({"scaler": {**SCALER, "std": [1.0, 0.0]}}, "std that is not positive"),
         ({"scaler": {**SCALER, "std": [1.0, float("inf")]}}, r"forecaster.json: scaler.std.1: .*finite"),

@@ -102,6 +102,8 @@ def test_save_and_load_keep_every_forecast(distilled: hdt.Distilled, model: str,
     loaded = Forecaster.load(tuned.save(tmp_path / "model"))
     assert isinstance(loaded, StudentForecaster) and loaded.record == tuned.record
     pd.testing.assert_frame_equal(loaded.forecast(make_frame(60)), tuned.forecast(make_frame(60)))
+    with pytest.raises(InputError, match="its step is P0DT2H0M0S, this forecaster was tuned on steps of P0DT1H0M0S"):
+        loaded.forecast(make_frame(60).iloc[::2])
 
 
 @pytest.mark.parametrize("model", ["dlinear", "xpatch"])

@@ -296,6 +296,8 @@ def test_saved_weights_forecast_alike_in_plain_uni2ts(distilled: hdt.Distilled, 
     frame = make_frame(rows=40)
     expected = tuned.forecast(frame, quantiles=[0.1, 0.5])
     pd.testing.assert_frame_equal(hdt.Forecaster.load(folder).forecast(frame, quantiles=[0.1, 0.5]), expected)
+    with pytest.raises(hdt.InputError, match="this forecaster was tuned on steps of P0DT1H0M0S; resample it"):
+        tuned.forecast(frame.iloc[::2])
     plain = MoiraiForecast(
         prediction_length=6, target_dim=1, feat_dynamic_real_dim=0, past_feat_dynamic_real_dim=0, context_length=12,
         module=MoiraiModule.from_pretrained(str(folder)), patch_size=tuned.patch, num_samples=score.SAMPLES,

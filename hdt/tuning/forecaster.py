@@ -17,7 +17,7 @@ import pandas as pd
 
 from hdt import folders
 from hdt.errors import InputError, require
-from hdt.frames import Table, read_frame
+from hdt.frames import Table, format_step, parse_step, read_frame
 from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
@@ -81,11 +81,13 @@ class Forecaster(ABC):
         ``frame`` is wide or long, as for :func:`hdt.load`; its last L rows are read. Without ``quantiles`` the
         columns keep their names; quantile 0.1 of a wide column ``load`` is called ``load/0.1``, that of a
         long frame's target ``y/0.1``. Raises :class:`hdt.errors.InputError` for a frame that is too short,
-        lacks values, or has columns that the model does not know.
+        lacks values, has another time step than the data that the model was tuned on, or columns it does not know.
         """
         levels = _levels(quantiles)
         table = read_frame(frame, "frame", time_column, id_column, target_column)
         recent = self._recent(table)
+        if self.record.step is not None:
+            _check_step(table, self.record.step)
         for column in table.columns:
             require(
                 self.any_column or column in self.columns,
@@ -144,6 +146,15 @@ class Forecaster(ABC):
                     "fill them, for instance with frame.interpolate()"
                 )
         return recent
+
+
+def _check_step(table: Table, step: str) -> None:
+    """Refuse stamps that do not follow each other by ``step``; few monthly ones may look like days."""
+    usual = pd.date_range(table.stamps[0], periods=len(table.stamps), freq=parse_step(step))
+    require(
+        usual.equals(table.stamps.as_unit(usual.unit)),
+        f"frame: its step is {format_step(table.step)}, this forecaster was tuned on steps of {step}; resample it",
+    )
 
 
 def check_window(steps: int, context: int, horizon: int, what: str) -> None:

@@ -20,6 +20,7 @@ from hdt import machine
 from hdt.distilled import Distilled
 from hdt.errors import require
 from hdt.evaluation import real_data, same_data
+from hdt.frames import format_step
 from hdt.series import Panel
 from hdt.train import device_of, seeded
 from hdt.tuning import base as bases
@@ -213,8 +214,9 @@ def tune_values(
         "versions": machine.versions(),
     }
     record = ForecasterRecord(
-        model="moirai", context=context, horizon=horizon, columns=list(panel.columns), channels=None, training=training
-    )
+        model="moirai", context=context, horizon=horizon, columns=list(panel.columns), channels=None,
+        step=format_step(panel.step), training=training,
+    )  # fmt: skip
     return MoiraiForecaster(record, network)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hdt.errors import InputError, require
+from hdt.frames import parse_step
 from hdt.records import Strict
 from hdt.series import Scaler
 
@@ -37,8 +38,8 @@ class ScalerRecord(Strict, allow_inf_nan=False):
 class ForecasterRecord(Strict):
     """``forecaster.json``. ``scaler`` is null for models that scale by themselves.
 
-    ``channels`` counts those of the series it was tuned on, and is null when they are ``columns``; ``training``
-    holds facts of the training.
+    ``channels`` counts those of the series it was tuned on, and is null when they are ``columns``; ``step`` is its
+    time step, as in run.json, and null when unknown; ``training`` holds facts of the training.
     """
 
     schema_version: Literal[1] = 1
@@ -48,7 +49,18 @@ class ForecasterRecord(Strict):
     columns: list[str] = Field(min_length=1)
     scaler: ScalerRecord | None = None
     channels: int | None = Field(default=None, ge=1)
+    step: str | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("step")
+    @classmethod
+    def _a_step(cls, step: str | None) -> str | None:
+        if step is not None:
+            try:
+                parse_step(step)
+            except ValueError:
+                raise ValueError(f"{step!r} is no ISO duration and no pandas frequency") from None
+        return step
 
     @model_validator(mode="after")
     def _fits(self) -> ForecasterRecord:

@@ -15,6 +15,7 @@ from hdt import machine
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.evaluation import real_data, same_data, scaled_part, trainings
+from hdt.frames import format_step
 from hdt.series import Panel
 from hdt.students import STUDENTS, Student, Training, build
 from hdt.train import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
@@ -190,7 +191,7 @@ def tune_student(
     record = ForecasterRecord(
         model=model, context=task.context, horizon=task.horizon, columns=columns, training=facts,
         scaler=ScalerRecord.of(task.panel.scaler),
-        channels=None if network.channels == len(columns) else network.channels,
+        channels=None if network.channels == len(columns) else network.channels, step=format_step(task.panel.step),
     )  # fmt: skip
     return StudentForecaster(record, network)
 
