@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hdt.windows import windows
 
-CHUNK_ELEMENTS = 2**22  # cells of a chunk of windows: 32 MB in float64
+CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
 
 Features = Callable[[Float[Tensor, "B window"]], tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]
 
