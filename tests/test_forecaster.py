@@ -268,6 +268,8 @@ SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
         ({"horizon": 0}, "forecaster.json: horizon: Input should be greater than or equal to 1"),
         ({"columns": []}, "forecaster.json: columns: List should have at least 1 item"),
         ({"step": "never"}, "forecaster.json: step: .*'never' is no ISO duration"),
+        ({"step": "P0DT0H0M0S"}, "forecaster.json: step: .*'P0DT0H0M0S' does not lead forward"),
+        ({"step": "-1h"}, "forecaster.json: step: .*'-1h' does not lead forward"),
         ({"scaler": {**SCALER, "mean": [0.0]}}, "does not have one mean and one std for each of 2 columns"),
         ({"scaler": {**SCALER, "std": [1.0, 0.0]}}, "std that is not positive"),
         ({"scaler": {**SCALER, "std": [1.0, float("inf")]}}, r"forecaster.json: scaler.std.1: .*finite"),

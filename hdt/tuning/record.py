@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hdt.errors import InputError, require
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 RECORD = "forecaster.json"
 WEIGHTS = "weights.safetensors"
+EPOCH = pd.Timestamp(0)
 
 
 class ScalerRecord(Strict, allow_inf_nan=False):
@@ -57,9 +59,11 @@ class ForecasterRecord(Strict):
     def _a_step(cls, step: str | None) -> str | None:
         if step is not None:
             try:
-                parse_step(step)
+                later = EPOCH + parse_step(step)
             except ValueError:
                 raise ValueError(f"{step!r} is no ISO duration and no pandas frequency") from None
+            if not later > EPOCH:
+                raise ValueError(f"{step!r} does not lead forward in time")
         return step
 
     @model_validator(mode="after")
