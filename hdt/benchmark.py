@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hdt import api, config, datasets, machine, methods, published
+from hdt import api, config, datasets, machine, methods, naive, published
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.evaluation import Evaluator, Score, check, kept, summary
@@ -59,9 +59,9 @@ def compare(
 ) -> pd.DataFrame:
     """Distil with every method and train every student on the results, beside full data.
 
-    ``methods`` and ``students`` default to all; ``random`` and ``full`` are always there. ``vary`` repeats
-    the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings`` are
-    those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
+    ``methods`` and ``students`` default to all; ``random``, ``full`` and the naive forecasts are always there.
+    ``vary`` repeats the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings``
+    are those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
     ``out`` and is taken up from there; without ``out`` only rows of full data are kept.
 
     Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units),
@@ -97,6 +97,9 @@ def compare(
         scores.setdefault((cell.method, cell.varied, cell.student), []).append(work.score(cell))
     if watch is not None:
         watch("done", len(cells), len(cells))
+    for kind in naive.NAIVE:
+        found = evaluator.score_naive(kind)
+        scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
     return _table(scores, name, panel, first)
 
 
@@ -131,8 +134,7 @@ class Work:
 
         if self.folder is None:
             return compute()
-        size = self.evaluator.windows(cell.settings.sequences, cell.settings.length)
-        key = _hash([run, self.evaluator.key(cell.student, cell.seed, size)])
+        key = _hash([run, self.evaluator.key(cell.student, cell.seed)])
         return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:
@@ -195,9 +197,14 @@ def _table(
     for (method, value, student), found in scores.items():
         row: dict[Any, Any] = {"method": method, "student": student, **summary(found)}
         facts = pd.DataFrame(found).reindex(columns=list(FACTS)).median()
-        row |= {"floats": panel.borders[0] * panel.channels} if method == "full" else facts.to_dict()
+        row |= facts.to_dict()
+        if method == "full":
+            row["floats"] = panel.borders[0] * panel.channels
+        elif method in naive.NAIVE:
+            row["floats"] = 0
         row["ratio_to_full"] = row["mse"] / full[student]["mse"]
-        row["train_speedup"] = full[student]["train_seconds"] / row["train_seconds"]
+        if method not in naive.NAIVE:
+            row["train_speedup"] = full[student]["train_seconds"] / row["train_seconds"]
         where = {"length": settings.length, "context": settings.context, "horizon": settings.horizon}
         if vary is not None and value is not None:
             row[vary] = where[vary] = value

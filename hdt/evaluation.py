@@ -1,8 +1,9 @@
 """The evaluation protocol, the same for every method and for full data (DESIGN, section 6).
 
-Scaler fitted on train; the student trains on one series only; its epoch, and on tiny sets its learning rate,
-are chosen on the real validation part; the test part is read once, every window of it; several seeds.
-``random`` (a real segment of equal floats) and ``full`` are always there to compare with.
+Scaler fitted on train; the student trains on one series only; its epoch and its learning rate, a fifth of the
+published one, that, or five times it, are chosen on the real validation part, for full data and tiny sets alike;
+the test part is read once, every window of it; several seeds. ``random`` (a real segment of equal floats), ``full``
+and the naive forecasts of :mod:`hdt.naive` are always there to compare with.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from hdt import naive
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.machine import cache_folder, replacing
@@ -30,7 +32,7 @@ from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
 from hdt.train import Diverged, device_of, errors, fit
 
-PROTOCOL = 3  # raise it when anything here changes a number; cached rows of other protocols are ignored
+PROTOCOL = 4  # raise it when anything here changes a number; cached rows of other protocols are ignored
 Watcher = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)
@@ -53,9 +55,9 @@ class Evaluator:
     def _part(self, part: Part) -> torch.Tensor:
         return scaled_part(self.panel, part, self.context, self.horizon).to(self.device)
 
-    def trainings(self, student: str, windows: int) -> list[Training]:
-        """How that student is trained here on that many windows: the ways that validation chooses from."""
-        return trainings(student, windows, self.augment)
+    def trainings(self, student: str) -> list[Training]:
+        """How that student is trained here: the ways that validation chooses from."""
+        return trainings(student, self.augment)
 
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
@@ -64,7 +66,7 @@ class Evaluator:
         """
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
         best, network, seconds = math.inf, None, 0.0
-        for training in self.trainings(student, self.windows(*series.shape[:2])):
+        for training in self.trainings(student):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
             try:
                 run = fit(candidate, series, self.val, seed, training)
@@ -81,19 +83,19 @@ class Evaluator:
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
         return kept(
-            cache_folder() / "evaluations" / f"full-{self.key(student, seed, self.windows(1, len(self.train)))}.json",
+            cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
             lambda: self.score(student, self.train[None], seed),
         )
 
-    def windows(self, sequences: int, length: int) -> int:
-        """How many training windows so many sequences of so many steps have."""
-        return sequences * (length - self.context - self.horizon + 1)
+    def score_naive(self, kind: str) -> Score | None:
+        """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season."""
+        return naive.score(self.panel, kind, self.horizon)
 
-    def key(self, student: str, seed: int, windows: int) -> str:
+    def key(self, student: str, seed: int) -> str:
         """Identifies everything but the training series that decides a score."""
         panel = self.panel
         data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
-        what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student, windows))]
+        what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student))]
         what += [self.context, self.horizon, seed, torch.__version__]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
@@ -110,10 +112,10 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[T
     return torch.tensor(values, dtype=torch.float32)
 
 
-def trainings(student: str, windows: int, augment: bool) -> list[Training]:
-    """How a student is trained on that many windows: the ways that validation chooses from."""
+def trainings(student: str, augment: bool) -> list[Training]:
+    """How a student is trained: the ways that validation chooses from."""
     shuffle = augment and STUDENTS[student].mixes_channels
-    return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings_for(windows)]
+    return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings()]
 
 
 def same_data(distilled: Distilled, panel: Panel) -> None:
@@ -147,7 +149,9 @@ def evaluate(
 
     One row per student and training set (column ``trained_on``: distilled, random, full) with ``mse``,
     ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``train_seconds`` and ``ratio_to_full``; errors in
-    scaled units. Rows of full data are cached by data and settings. ``augment``: see :class:`Evaluator`.
+    scaled units. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
+    have one), which train nothing. Rows of full data are cached by data and settings. ``augment``: see
+    :class:`Evaluator`.
     ``watch`` is called before each training with (label, done, total).
     """
     info = distilled.info
@@ -156,6 +160,7 @@ def evaluate(
     evaluator = Evaluator(panel, info.settings.context, info.settings.horizon, device=device, augment=augment)
     sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds
+    naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}
     for student in students:
         table: dict[str, list[Score]] = {"distilled": [], "random": [], "full": []}
         for trained_on, scores in table.items():
@@ -172,10 +177,11 @@ def evaluate(
                 else:
                     scores.append(evaluator.score_full(student, seed))
                 done += 1
-        rows += [{"student": student, "trained_on": name, **summary(scores)} for name, scores in table.items()]
-        full = rows[-1]["mse"]
-        for row in rows[-3:]:
-            row["ratio_to_full"] = row["mse"] / full
+        full = summary(table["full"])["mse"]
+        table |= {kind: [found] for kind, found in naives.items() if found is not None}
+        for name, scores in table.items():
+            row = {"student": student, "trained_on": name, **summary(scores)}
+            rows.append({**row, "ratio_to_full": row["mse"] / full})
     if watch is not None:
         watch("done", total, total)
     return pd.DataFrame(rows)

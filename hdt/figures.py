@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hdt import naive
 from hdt.methods import METHODS
 from hdt.report import MARK, REAL
 
@@ -15,6 +16,7 @@ PALETTE = (
     "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#76d7c4", "#1b4f72",
     "#6e2c00", "#16a085", "#b7950b", "#5d6d7e",
 )  # fmt: skip
+REFERENCES = ("full", *naive.NAIVE)  # lines in a picture of bars, never bars
 HIGHEST = 2.0  # bars and lines above this many times full data are cut
 
 
@@ -50,8 +52,9 @@ def pivot(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         first = rows.iloc[0]
         names = [f"{first[name]:g}" if isinstance(first[name], float) else str(first[name]) for name in keys]
         spent = "" if pd.isna(first["distill_seconds"]) else f"{first['distill_seconds']:.1f} s"
-        speedup = "" if key[0] == "full" else f"{rows['train_speedup'].median():.0f}×"
-        lines.append((mean, [*names, *cells, f"{mean:.3f}×", f"{first['floats']:,}", spent, speedup]))
+        speedup = "" if key[0] in REFERENCES else f"{rows['train_speedup'].median():.0f}×"
+        floats = f"{first['floats']:,}" if first["floats"] else ""
+        lines.append((mean, [*names, *cells, f"{mean:.3f}×", floats, spent, speedup]))
     lines.sort(key=lambda line: line[0])
     headings = [*keys, *students, "to full", "floats", "distilling", "training speed-up"]
     return headings, [["" if cell == "nan" else cell for cell in cells] for _, cells in lines]
@@ -75,13 +78,14 @@ def _color(method: str) -> str:
 
 
 def bars(table: pd.DataFrame, title: str) -> Figure:
-    """Test MSE: a group of bars per student, a bar per method, full data as a line across each group."""
+    """Test MSE: a group of bars per student, a bar per method; full data and naive forecasts as lines across."""
     students = list(dict.fromkeys(table["student"]))
-    order = table[table["method"] != "full"].groupby("method")["ratio_to_full"].mean().sort_values().index
+    distilled = table[~table["method"].isin(REFERENCES)]
+    order = distilled.groupby("method")["ratio_to_full"].mean().sort_values().index
     figure = Figure(figsize=(3.2 + 2.4 * len(students), 4), layout="constrained")
     ax = figure.subplots()
     width = 0.8 / len(order)
-    full = table[table["method"] == "full"].set_index("student")["mse"]
+    full, *naives = [table[table["method"] == name].set_index("student")["mse"] for name in REFERENCES]
     for m, method in enumerate(order):
         own = table[table["method"] == method].set_index("student")
         where = [s - 0.4 + (m + 0.5) * width for s, student in enumerate(students) if student in own.index]
@@ -90,7 +94,10 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
                error_kw={"elinewidth": 0.8, "ecolor": MARK})  # fmt: skip
     for s, student in enumerate(students):
         ax.plot([s - 0.44, s + 0.44], [full[student]] * 2, color="black", lw=1.4, label=None if s else "full data")
-    top = min(HIGHEST * full.max(), 1.15 * (table["mse"] + table["mse_std"]).max())
+        for name, style, mse in zip(naive.NAIVE, ("--", ":"), naives, strict=True):
+            if student in mse.index:
+                ax.plot([s - 0.44, s + 0.44], [mse[student]] * 2, style, color=MARK, label=None if s else name)
+    top = min(HIGHEST * full.max(), 1.15 * (distilled["mse"] + distilled["mse_std"]).max())
     ax.set_ylim(0, top)
     for bar in ax.patches:
         if isinstance(bar, Rectangle) and bar.get_height() > top:  # cut: say how high it is
@@ -108,7 +115,7 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     """MSE over that of full data, mean over students, against the varied setting; a line per method."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     ax = figure.subplots()
-    rest = table[table["method"] != "full"]
+    rest = table[~table["method"].isin(REFERENCES)]
     means = rest.groupby(["method", vary], sort=False)["ratio_to_full"].mean().reset_index()
     order = means.groupby("method")["ratio_to_full"].mean().sort_values().index
     for method in order:

@@ -41,14 +41,18 @@ class Grid:
 
 
 def dominant_period(series: Float[Tensor, "T C"], length: int) -> int:
-    """The period with the highest peak of the summed periodogram, at most half of ``length``.
+    """The :func:`peak_period` of a series; without one the grid is square: ⌊√M⌋."""
+    return peak_period(series, length) or max(1, math.isqrt(length))
+
+
+def peak_period(series: Float[Tensor, "T C"], length: int) -> int | None:
+    """The period with the highest peak of the summed periodogram, at most half of ``length``; None without one.
 
     Linear trends are taken out, a Hann window keeps peaks narrow, and a parabola through the logarithms of a
     peak and its neighbours places it between two bins. A peak needs ``PEAK`` times the mean power of the other
-    frequencies from half to twice its own, so that the slope of a drifting series is none. Without one the grid is
-    square: ⌊√M⌋.
+    frequencies from half to twice its own, so that the slope of a drifting series is none.
     """
-    square, rows = max(1, math.isqrt(length)), len(series)
+    rows = len(series)
     x = series.double()
     time = torch.linspace(-1, 1, rows, dtype=x.dtype, device=x.device)[:, None]
     x = x - x.mean(dim=0)
@@ -58,11 +62,11 @@ def dominant_period(series: Float[Tensor, "T C"], length: int) -> int:
     cycles = torch.arange(len(power), device=x.device)
     allowed = (cycles * (length // 2) >= rows) & (2 * cycles <= rows)
     if not allowed.any():
-        return square
+        return None
     peak = int(torch.where(allowed, power, -1.0).argmax())
     around = torch.cat([power[peak // 2 : peak - 1], power[peak + 2 : 2 * peak + 1]])  # the window spreads a peak by 1
     if len(around) == 0 or power[peak] <= PEAK * around.mean():
-        return square
+        return None
     place = float(peak)
     if peak + 1 < len(power):
         below, at, above = power[peak - 1 : peak + 2].log().tolist()

@@ -102,6 +102,13 @@ REGISTRY: dict[str, Dataset] = {
             sentinel=-9999.0, rebuild_index=True,
         ),
         Dataset(
+            "Weather-raw", "the same as papers use it: 81 cells of -9999 are values; to be held against their figures",
+            (52696, 21), "10min", "2020-01-01 00:10", "MPI-BGC Jena, free with attribution",
+            (Source(f"{TSLIB}/weather/weather.csv",
+                    ("sha256:34ee981d07313e51da2a50bb600072c8ae4a69cb4b0651f4cb93a069d7a2ba63",)),),
+            rebuild_index=True,
+        ),
+        Dataset(
             "Exchange", "daily exchange rates of eight currencies, 1990 to 2010",
             (7588, 8), "1D", "1990-01-01", "no licence stated",
             (

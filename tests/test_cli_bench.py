@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for student in STUDENTS.values():
         monkeypatch.setattr(student, "training_settings", Training(lr=5e-3, epochs=1, min_steps=2))
-        monkeypatch.setattr(student, "tiny_rates", (1.0,))
+        monkeypatch.setattr(student, "rates", (1.0,))
 
 
 def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) -> None:
@@ -40,10 +40,10 @@ def test_compare_json_has_the_agreed_fields_and_nothing_else_on_stdout(run: Run,
     words = ["compare", csv, *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
     fields = json.loads(run(*words).out)
     assert set(fields) == {"schema_version", "rows"}
-    assert [set(row) for row in fields["rows"]] == [ROW, ROW]
-    assert [row["method"] for row in fields["rows"]] == ["full", "random"]
+    assert [set(row) for row in fields["rows"]] == [ROW] * 4
+    assert [row["method"] for row in fields["rows"]] == ["full", "random", "last value", "last season"]
     varied = json.loads(run(*words, "--vary", "length=24,48").out)["rows"]
-    assert [row["length"] for row in varied] == [None, 24, 48]
+    assert [row["length"] for row in varied] == [None, 24, 48, None, None]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,8 @@ def test_bad_requests_end_with_2_and_one_line(run: Run, csv: Path, words: list[s
 def test_augmentation_reaches_the_students(run: Run, csv: Path) -> None:
     words = ["compare", csv, *SETTING, "--method", "random", "--student", "itransformer", "--seeds", 1, "--json"]
     plain, mixed = (json.loads(run(*words, *more).out)["rows"] for more in ([], ["--augment"]))
-    assert all(a["mse"] != b["mse"] for a, b in zip(plain, mixed, strict=True))
+    trained = [(a["mse"], b["mse"]) for a, b in zip(plain, mixed, strict=True) if a["train_seconds"]]
+    assert len(trained) == 2 and all(a != b for a, b in trained)
 
 
 def test_recipes_are_listed_shown_and_refused(run: Run) -> None:

@@ -20,10 +20,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_rows_of_distilled_random_and_full_data_are_always_there(frame: pd.DataFrame) -> None:
     table = hdt.evaluate(hdt.distill(frame, **SMALL), seeds=2)
-    assert table["trained_on"].tolist() == ["distilled", "random", "full"]
-    assert (table["seeds"] == 2).all() and (table["student"] == "dlinear").all()
-    assert table["ratio_to_full"].iloc[-1] == 1
-    np.testing.assert_allclose(table["ratio_to_full"], table["mse"] / table["mse"].iloc[-1])
+    assert table["trained_on"].tolist() == ["distilled", "random", "full", "last value", "last season"]
+    assert (table["seeds"].iloc[:3] == 2).all() and (table["student"] == "dlinear").all()
+    full = table.set_index("trained_on").loc["full"]
+    assert full["ratio_to_full"] == 1
+    np.testing.assert_allclose(table["ratio_to_full"], table["mse"] / full["mse"])
     assert np.isfinite(table.select_dtypes("number")).all().all()
 
 
@@ -41,25 +42,23 @@ def test_the_numbers_are_those_of_the_protocol_done_by_hand(frame: pd.DataFrame)
         random = real_segments(train, 1, 48, torch.Generator().manual_seed(seed))
         for name, series in [("distilled", torch.tensor(distilled.values)), ("random", random), ("full", train[None])]:
             runs = []
-            for rate in (5e-3, 2.5e-2):
+            for rate in (1e-3, 5e-3, 2.5e-2):
                 student = build("dlinear", 12, 6, 2, seed)
                 run = fit(student, series, val, seed, Training(lr=rate, epochs=2, min_steps=16))
                 runs.append((run.validation_mse, errors(student, test).mse))
-            expected[name].append(min(runs)[1] if name != "full" else runs[0][1])
+            expected[name].append(min(runs)[1])
     for name, values in expected.items():
         assert table.loc[name, "mse"] == pytest.approx(np.mean(values), rel=1e-6)
         assert table.loc[name, "mse_std"] == pytest.approx(np.std(values, ddof=1), rel=1e-6)
 
 
-def test_the_learning_rate_of_tiny_sets_is_the_one_best_on_validation(
-    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_learning_rate_is_the_one_best_on_validation(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
     single = []
     for rates in [(1.0,), (1e4,), (1e-6,)]:
-        monkeypatch.setattr(DLinear, "tiny_rates", rates)
+        monkeypatch.setattr(DLinear, "rates", rates)
         single.append(evaluator.score("dlinear", tiny, 0))
-    monkeypatch.setattr(DLinear, "tiny_rates", (1e4, 1.0, 1e-6))
+    monkeypatch.setattr(DLinear, "rates", (1e4, 1.0, 1e-6))
     chosen = evaluator.score("dlinear", tiny, 0)
     best = min(single, key=lambda score: score["validation_mse"])
     assert {k: chosen[k] for k in ("mse", "mae", "validation_mse")} == {
@@ -70,11 +69,11 @@ def test_the_learning_rate_of_tiny_sets_is_the_one_best_on_validation(
 
 def test_a_learning_rate_that_diverges_is_passed_over(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
-    monkeypatch.setattr(DLinear, "tiny_rates", (1.0,))
+    monkeypatch.setattr(DLinear, "rates", (1.0,))
     expected = evaluator.score("dlinear", tiny, 0)["mse"]
-    monkeypatch.setattr(DLinear, "tiny_rates", (1e36, 1.0))
+    monkeypatch.setattr(DLinear, "rates", (1e36, 1.0))
     assert evaluator.score("dlinear", tiny, 0)["mse"] == expected
-    monkeypatch.setattr(DLinear, "tiny_rates", (1e36, 1e37))
+    monkeypatch.setattr(DLinear, "rates", (1e36, 1e37))
     with pytest.raises(hdt.InputError, match="dlinear: every training diverged"):
         evaluator.score("dlinear", tiny, 0)
 
@@ -97,7 +96,7 @@ def test_full_data_is_trained_once(frame: pd.DataFrame, monkeypatch: pytest.Monk
     monkeypatch.setattr(evaluation, "fit", counting)
     distilled = hdt.distill(frame, **SMALL)
     first, second = hdt.evaluate(distilled, seeds=1), hdt.evaluate(distilled, seeds=1)
-    assert trained == [48, 48, 48, 48, 280, 48, 48, 48, 48]  # two learning rates for tiny sets
+    assert trained == [48] * 6 + [280] * 3 + [48] * 6  # three learning rates each
     assert first["mse"].tolist() == second["mse"].tolist()
     changed = make_frame()
     changed.iloc[350, 0] += 1
@@ -121,8 +120,8 @@ def test_students_of_fewer_channels_are_scored_on_all_beside_as_many_random_ones
     small = {**SMALL, "method": "wiener", "features": 8, "draws": 2, "channels": 2}
     del small["k"]
     table = hdt.evaluate(hdt.distill(frame, **small), students=list(STUDENTS), seeds=1)
-    assert len(table) == 9 and np.isfinite(table["mse"]).all()
-    assert sorted(set(trained)) == [2, 3] and trained.count(3) == 3
+    assert len(table) == 15 and np.isfinite(table["mse"]).all()
+    assert sorted(set(trained)) == [2, 3] and trained.count(3) == 9
 
 
 def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:
@@ -130,7 +129,7 @@ def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:
     make_frame().rename_axis("date").to_csv(path)
     run = hdt.distill(path, **SMALL).save(tmp_path / "run")
     table = hdt.evaluate(hdt.Distilled.load(run), seeds=1)
-    assert len(table) == 3
+    assert len(table) == 5
     path.rename(tmp_path / "moved.csv")
     with pytest.raises(hdt.InputError, match="no such file"):
         hdt.evaluate(hdt.Distilled.load(run), seeds=1)

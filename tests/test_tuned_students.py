@@ -29,7 +29,7 @@ POOLED = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """31 windows of 48 steps are one batch an epoch: 16 epochs to 16 steps, tiny, so two learning rates."""
+    """31 windows of 48 steps are one batch an epoch: 16 epochs to 16 steps, at three learning rates."""
     for kind in STUDENTS.values():
         monkeypatch.setattr(kind, "training_settings", Training(lr=5e-3, epochs=2, min_steps=16))
 
@@ -53,17 +53,17 @@ def test_a_student_is_trained_as_in_the_evaluation(distilled: hdt.Distilled, mod
     score = Evaluator(distilled.panel, 12, 6).score(model, distilled.values, 0)
     assert facts["validation_mse"] == score["validation_mse"]
     assert facts["validation_mse"] == min(run["validation_mse"] for run in facts["trainings"])
-    assert [run["learning_rate"] for run in facts["trainings"]] == pytest.approx([5e-3, 2.5e-2])
+    assert [run["learning_rate"] for run in facts["trainings"]] == pytest.approx([1e-3, 5e-3, 2.5e-2])
     assert facts["trained_on"] == "distilled" and facts["method"] == "hdt" and facts["seed"] == 0
     assert facts["steps_to_best"] in [run["best_step"] for run in facts["trainings"]]
     assert facts["validation_mse_before"] is None and facts["versions"]["torch"] == torch.__version__
 
 
 def test_windows_seen_are_counted(distilled: hdt.Distilled) -> None:
-    """Distilled: 31 windows, 16 epochs of one step, twice. Real: 263 windows, 9 steps an epoch, 2 epochs."""
+    """Distilled: 31 windows, 16 epochs of one step. Real: 263 windows, 9 steps an epoch, 2 epochs. Three times each."""
     synthetic, real = tune_student(distilled).training, tune_student(distilled, real=True).training
-    assert (synthetic["windows"], synthetic["steps"], synthetic["samples"]) == (31, 32, 2 * 16 * 31)
-    assert (real["windows"], real["steps"], real["samples"]) == (263, 18, 2 * 263)
+    assert (synthetic["windows"], synthetic["steps"], synthetic["samples"]) == (31, 48, 3 * 16 * 31)
+    assert (real["windows"], real["steps"], real["samples"]) == (263, 3 * 18, 3 * 2 * 263)
     assert real["trained_on"] == "real" and real["method"] is None
     assert real["seconds"] == sum(run["seconds"] for run in real["trainings"])
 
@@ -257,10 +257,10 @@ def test_augmentation_is_for_students_that_mix_channels(distilled: hdt.Distilled
 def test_an_interrupted_tuning_goes_on_and_ends_alike(
     distilled: hdt.Distilled, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted in the second of two trainings: the first is not done again."""
+    """Interrupted in the second of three trainings: the first is not done again."""
     watched: list[tuple[int, int]] = []
     expected = tune_student(distilled, model=model, watch=lambda step, steps, _: watched.append((step, steps)))
-    assert watched == [(step, 32) for step in range(1, 33)]
+    assert watched == [(step, 48) for step in range(1, 49)]
     usual, done = torch.optim.AdamW.step, []
 
     def stepping(self: torch.optim.AdamW, *args: Any) -> Any:
@@ -276,7 +276,7 @@ def test_an_interrupted_tuning_goes_on_and_ends_alike(
     done.extend([1] * 20)
     before = len(done)
     resumed = tune_student(distilled, model=model, checkpoint=point)
-    assert len(done) - before == 32 - 19
+    assert len(done) - before == 48 - 19
     assert alike(resumed, expected)
     for name in ("steps", "samples", "validation_mse", "steps_to_best"):
         assert resumed.training[name] == expected.training[name]

@@ -137,7 +137,7 @@ def tune_student(
         context, horizon = start.context, start.horizon
     task = _task(source, panel, context, horizon, real)
     on, before = device_of(device), None
-    ways = _ways(model, task.windows, lr, batch, augment)
+    ways = _ways(model, lr, batch, augment)
     running = Running(precision=precision, clip=clip, compile=compile, steps=steps, keep=True)
     files = [None if checkpoint is None else Path(f"{checkpoint}.{position}") for position in range(len(ways))]
     tried: list[_Candidate] = []
@@ -226,9 +226,9 @@ def _task(
     return _Task(array, panel, context, horizon, trained_on, method)
 
 
-def _ways(model: str, windows: int, lr: float | None, batch: int | None, augment: bool) -> list[Training]:
+def _ways(model: str, lr: float | None, batch: int | None, augment: bool) -> list[Training]:
     """The trainings that validation chooses from; a learning rate that is given leaves one."""
-    ways = trainings(model, windows, augment)
+    ways = trainings(model, augment)
     if lr is not None:
         ways = [replace(ways[0], lr=lr)]
     return ways if batch is None else [replace(way, batch=batch) for way in ways]
