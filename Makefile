@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint tables setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/hdt distill co2 --out runs/demo --force
@@ -19,6 +19,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
+	$(BIN)/python recipes/tables.py
 
 setup: $(INSTALLED)
 

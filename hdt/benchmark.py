@@ -18,7 +18,7 @@ import pandas as pd
 from hdt import api, config, datasets, machine, methods, naive, published
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
-from hdt.evaluation import Evaluator, Score, check, kept, summary
+from hdt.evaluation import PROTOCOL, Evaluator, Score, check, kept, summary
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.series import Panel
@@ -62,7 +62,8 @@ def compare(
     ``methods`` and ``students`` default to all; ``random``, ``full`` and the naive forecasts are always there.
     ``vary`` repeats the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings``
     are those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
-    ``out`` and is taken up from there; without ``out`` only rows of full data are kept.
+    ``out`` and is taken up from there, and every seed's errors to its ``cells.csv`` (see :mod:`hdt.paired`);
+    without ``out`` only rows of full data are kept.
 
     Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units),
     ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
@@ -97,6 +98,8 @@ def compare(
         scores.setdefault((cell.method, cell.varied, cell.student), []).append(work.score(cell))
     if watch is not None:
         watch("done", len(cells), len(cells))
+    if out is not None:
+        _seeds(cells, scores, panel.name, first).to_csv(Path(out) / "cells.csv", index=False)
     for kind in naive.NAIVE:
         found = evaluator.score_naive(kind)
         scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
@@ -187,6 +190,20 @@ def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
     if known.objective == "none":
         others.add("iterations")
     return {name: value for name, value in given.items() if name not in others}
+
+
+def _seeds(
+    cells: Sequence[Cell], scores: Mapping[tuple[str, Any, str], Sequence[Score]], data: str, plan: config.Settings
+) -> pd.DataFrame:
+    """One row per method, student and seed, with what identifies it."""
+    left = {key: iter(found) for key, found in scores.items()}
+    where = {"data": data, **{name: getattr(plan, name) for name in SETTING}}
+    about = {"protocol": PROTOCOL, **machine.versions()}
+    rows = []
+    for cell in cells:
+        own = {"method": cell.method, "varied": cell.varied, "student": cell.student, "seed": cell.seed}
+        rows.append({**where, **own, **next(left[cell.method, cell.varied, cell.student]), **about})
+    return pd.DataFrame(rows)
 
 
 def _table(

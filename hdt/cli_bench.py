@@ -57,7 +57,9 @@ def _compare(
     as_json: bool,
     given: dict[str, Any],
 ) -> None:
-    from hdt import benchmark, datasets, figures
+    import pandas as pd
+
+    from hdt import benchmark, datasets, figures, paired
 
     panel = datasets.load(data, progress=DownloadBar())
     with progress_bar() as bar:
@@ -68,9 +70,13 @@ def _compare(
         )  # fmt: skip
     title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
     paths = figures.write(table, title, out)
+    pairs = None if vary else paired.behind_best(pd.read_csv(out / "cells.csv"))
     if as_json:
-        return print_json({"rows": json.loads(table.to_json(orient="records"))})
+        more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
+        return print_json({"rows": json.loads(table.to_json(orient="records")), **more})
     print_table(title, *figures.pivot(table))
+    if pairs is not None and len(pairs) > 1:
+        print_table("differences to the best method, paired by seed", *paired.readable(pairs))
     say(f"written: {', '.join(map(str, paths))}")
 
 

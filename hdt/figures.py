@@ -8,15 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hdt import naive
 from hdt.methods import METHODS
+from hdt.naive import NAIVE
+from hdt.paired import REFERENCES
 from hdt.report import MARK, REAL
 
 PALETTE = (
     "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#76d7c4", "#1b4f72",
     "#6e2c00", "#16a085", "#b7950b", "#5d6d7e",
 )  # fmt: skip
-REFERENCES = ("full", *naive.NAIVE)  # lines in a picture of bars, never bars
 HIGHEST = 2.0  # bars and lines above this many times full data are cut
 
 
@@ -94,7 +94,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
                error_kw={"elinewidth": 0.8, "ecolor": MARK})  # fmt: skip
     for s, student in enumerate(students):
         ax.plot([s - 0.44, s + 0.44], [full[student]] * 2, color="black", lw=1.4, label=None if s else "full data")
-        for name, style, mse in zip(naive.NAIVE, ("--", ":"), naives, strict=True):
+        for name, style, mse in zip(NAIVE, ("--", ":"), naives, strict=True):
             if student in mse.index:
                 ax.plot([s - 0.44, s + 0.44], [mse[student]] * 2, style, color=MARK, label=None if s else name)
     top = min(HIGHEST * full.max(), 1.15 * (distilled["mse"] + distilled["mse_std"]).max())

@@ -31,7 +31,7 @@ def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) 
     assert [word in result.out for word in ("dlinear", "itransformer", "random", "full", "hdt")] == [True] * 5
     folder = Path("runs/compare-plant")
     assert {path.name for path in folder.iterdir()} == {
-        "cells", "runs", "table.csv", "table.json", "table.md", "table.png",
+        "cells", "cells.csv", "runs", "table.csv", "table.json", "table.md", "table.png",
     }  # fmt: skip
     assert "written: " in result.err
 
@@ -39,7 +39,8 @@ def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) 
 def test_compare_json_has_the_agreed_fields_and_nothing_else_on_stdout(run: Run, csv: Path) -> None:
     words = ["compare", csv, *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
     fields = json.loads(run(*words).out)
-    assert set(fields) == {"schema_version", "rows"}
+    assert set(fields) == {"schema_version", "rows", "paired"}
+    assert [(row["method"], row["behind"], row["seeds"]) for row in fields["paired"]] == [("random", 0.0, 1)]
     assert [set(row) for row in fields["rows"]] == [ROW] * 4
     assert [row["method"] for row in fields["rows"]] == ["full", "random", "last value", "last season"]
     varied = json.loads(run(*words, "--vary", "length=24,48").out)["rows"]

@@ -10,7 +10,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from digits import digits
-from scipy import stats
+
+from hdt.paired import interval
 
 PAIRS = [  # claim, better, worse
     *(("FreD > pixels", f"fred{k}", "pixels") for k in (8, 16, 32)),
@@ -31,14 +32,6 @@ PAIRS = [  # claim, better, worse
     ("control: pixels > random real images", "pixels", "random1"),
 ]
 PICTURED = ("random1", "pixels", "fred16", "fred16-random", "fred16-shared", "nsd", "nsd-dct", "cfm")
-
-
-def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Mean of differences [seeds] and its 95% interval by Student's t."""
-    mean, count = float(differences.mean()), len(differences)
-    spread = float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
-    reach = float(stats.t.ppf(0.975, max(1, count - 1))) * spread
-    return mean, mean - reach, mean + reach
 
 
 def verdict(low: float, high: float) -> str:

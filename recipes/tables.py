@@ -1,0 +1,116 @@
+"""The tables of README.md and recipes/README.md, written from the per-seed errors in recipes/results/.
+
+    python recipes/tables.py                      # make tables: write them
+    python recipes/tables.py keep FOLDER COMMIT   # take up FOLDER/cells.csv of a hdt compare that ran at COMMIT
+
+A table stands between `<!-- table: KIND NAME… -->` and `<!-- end -->`; KIND is one of `errors` (a method per line, a
+student per column), `paired` (differences to the best method) and `mean` (ratio to full data, a data set per column).
+The first line of a CSV is the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from hdt import published
+from hdt.paired import REFERENCES, behind_best, ratios, readable
+
+HERE = Path(__file__).resolve().parent
+PAGES = (HERE.parent / "README.md", HERE / "README.md")
+BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "validation_mse", "floats",
+        "protocol", "commit"]  # fmt: skip
+
+
+def cells(name: str) -> pd.DataFrame:
+    """The per-seed errors of one comparison."""
+    return pd.read_csv(HERE / "results" / f"{name}.csv", comment="#")
+
+
+def command(found: pd.DataFrame) -> str:
+    """The command that computes these cells."""
+    own = [method for method in found["method"].unique() if method not in REFERENCES and method != "random"]
+    words = [f"--method {method}" for method in own]
+    words += [f"--student {student}" for student in found["student"].unique()]
+    return " ".join(["hdt compare", found["data"].iloc[0], *words, f"--seeds {found['seed'].nunique()}"])
+
+
+def keep(folder: Path, commit: str) -> Path:
+    """Copy the cells of a comparison into results/, with the command and the commit that made them."""
+    found = pd.read_csv(folder / "cells.csv").assign(commit=commit)
+    table = pd.read_csv(folder / "table.csv")
+    naive = table[table["method"].isin(REFERENCES[1:])].assign(commit=commit)
+    first = found.iloc[0]
+    naive = naive.assign(**{name: first[name] for name in ("data", "length", "context", "horizon", "protocol")})
+    whole = pd.concat([found, naive.assign(seed=0)])[KEPT]
+    target = HERE / "results" / f"{first['data']}.csv"
+    text = whole.to_csv(index=False, float_format="%.6g")
+    target.write_text(f"# {command(found)}\n{text}", encoding="utf-8")
+    return target
+
+
+def markdown(headings: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in [headings, ["---"] * len(headings), *lines])
+
+
+def errors(name: str) -> str:
+    """Test MSE ± its standard deviation over seeds, published figures in brackets; best ratio first."""
+    found = cells(name)
+    students = list(found["student"].unique())
+    full = found[found["method"] == "full"].groupby("student")["mse"].mean()
+    where = {key: int(found[key].iloc[0]) for key in ("length", "context", "horizon")}
+    lines = []
+    for method, own in found.groupby("method", sort=False):
+        by_student = own.groupby("student")["mse"]
+        ratio = (by_student.mean() / full).mean()
+        texts = []
+        for student in students:
+            errors = own.loc[own["student"] == student, "mse"]
+            known = published.mse(name, str(method), student, **where)
+            spread = f" ± {errors.std():.3f}" if len(errors) > 1 else ""
+            texts.append(f"{errors.mean():.3f}{spread}" + ("" if known is None else f" ({known:.3f})"))
+        floats = own["floats"].max()
+        stored = f"{floats:,.0f}" if floats > 0 else ""
+        lines.append((ratio, [str(method), *texts, f"{ratio:.3f}×", stored, str(own["seed"].nunique())]))
+    lines.sort(key=lambda line: line[0])
+    return markdown(["method", *students, "to full", "floats", "seeds"], [line for _, line in lines])
+
+
+def paired(name: str) -> str:
+    """Differences to the best method, paired by seed."""
+    return markdown(*readable(behind_best(cells(name))))
+
+
+def mean(*names: str) -> str:
+    """Ratio to full data on several sets, and its mean over them; methods that lack a set have none."""
+    table = pd.DataFrame({name: ratios(cells(name)).mean() for name in names})
+    table["mean"] = table.mean(axis=1, skipna=False)
+    table = table.sort_values("mean")
+    lines = [[str(method), *(f"{value:.3f}" if value == value else "" for value in row)] for method, row in
+             zip(table.index, table.to_numpy(), strict=True)]  # fmt: skip
+    return markdown(["method", *table.columns], lines)
+
+
+KINDS = {"errors": errors, "paired": paired, "mean": mean}
+
+
+def rewritten(text: str) -> str:
+    """A page with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        kind, *names = match[2].split()
+        return f"{match[1]}{KINDS[kind](*names)}{match[3]}"
+
+    return BLOCK.sub(table, text)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["keep"]:
+        print(keep(Path(sys.argv[2]), sys.argv[3]))
+    for page in PAGES:
+        page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")
