@@ -92,6 +92,7 @@ def evaluate(
     seeds: int = 3,
     device: str = "auto",
     augment: bool = False,
+    validation: bool = True,
     watch: Callable[[str, int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Train fresh students on the distilled series, on random real segments and on all data; test each once.
@@ -103,8 +104,9 @@ def evaluate(
 
     panel = evaluation.real_data(distilled, data)
     return evaluation.evaluate(
-        distilled, panel, students=students, seeds=seeds, device=device, augment=augment, watch=watch
-    )
+        distilled, panel, students=students, seeds=seeds, device=device, augment=augment, validation=validation,
+        watch=watch,
+    )  # fmt: skip
 
 
 def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:

@@ -52,6 +52,7 @@ def compare(
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
     augment: bool = False,
+    validation: bool = True,
     device: str = "auto",
     out: str | Path | None = None,
     watch: Watcher | None = None,
@@ -82,7 +83,7 @@ def compare(
         for v in values
     }
     first = next(iter(plans.values()))
-    evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment)
+    evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment, validation=validation)
     cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
     cells += [
         Cell(m, v, plan.model_copy(update={"seed": seed, "device": device}), student, seed)

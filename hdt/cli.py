@@ -134,6 +134,7 @@ def evaluate(
     seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     augment: cli_bench.Augment = False,
+    no_validation: cli_bench.NoValidation = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +147,7 @@ def evaluate(
         task = bar.add_task("training", total=None)
         table = api.evaluate(
             distilled, data, students=student or ["dlinear"], seeds=seeds, device=device, augment=augment,
+            validation=not no_validation,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

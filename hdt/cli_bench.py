@@ -13,6 +13,9 @@ from hdt.errors import InputError
 from hdt.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
 
 Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
+NoValidation = Annotated[
+    bool, Option("--no-validation", help="Choose nothing on real data: published rate, last weights.")
+]
 recipes = typer.Typer(help="List, show and run the recipes of published results.", no_args_is_help=True)
 
 
@@ -28,6 +31,7 @@ def compare(
     vary: Annotated[str | None, Option(help="One setting at several values: length=240,384,768 or k=8,32.")] = None,
     option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
     augment: Augment = False,
+    no_validation: NoValidation = False,
     device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
@@ -42,7 +46,8 @@ def compare(
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
     given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
-    _compare(data, method, student, seeds, None if vary is None else _vary(vary), augment, device, out, as_json, given)
+    how = {"augment": augment, "validation": not no_validation, "device": device}
+    _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
 
 
 def _compare(
@@ -51,8 +56,7 @@ def _compare(
     student: list[str] | None,
     seeds: int,
     vary: dict[str, list[Any]] | None,
-    augment: bool,
-    device: str,
+    how: dict[str, Any],
     out: Path,
     as_json: bool,
     given: dict[str, Any],
@@ -65,7 +69,7 @@ def _compare(
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=None)
         table = benchmark.compare(
-            panel, methods=method, students=student, seeds=seeds, vary=vary, augment=augment, device=device, out=out,
+            panel, methods=method, students=student, seeds=seeds, vary=vary, out=out, **how,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
@@ -130,4 +134,4 @@ def recipes_run(
     method = settings.pop("method")
     given = {key: value for key, value in settings.items() if key not in ("seed", "device")}
     out = out or Path("runs") / f"recipe-{name}"
-    _compare(data, [method], student, seeds, None, augment, device, out, as_json, given)
+    _compare(data, [method], student, seeds, None, {"augment": augment, "device": device}, out, as_json, given)

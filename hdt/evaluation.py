@@ -30,7 +30,7 @@ from hdt.machine import cache_folder, replacing
 from hdt.series import Panel, Part
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
-from hdt.train import Diverged, device_of, errors, fit
+from hdt.train import Diverged, Running, device_of, errors, fit
 
 PROTOCOL = 4  # raise it when anything here changes a number; cached rows of other protocols are ignored
 Watcher = Callable[[str, int, int], None]
@@ -43,11 +43,16 @@ class Evaluator:
 
     ``augment`` trains students that mix channels on windows whose channels come from different windows, in
     random order (:class:`hdt.students.Training`, ``shuffle_channels``); others train as ever. It holds
-    for synthetic and for full data alike.
+    for synthetic and for full data alike. Without ``validation`` nothing is chosen: the published learning rate,
+    the last weights, as somebody trains who has the distilled set and no real data beside it.
     """
 
-    def __init__(self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False):
-        self.panel, self.context, self.horizon, self.augment = panel, context, horizon, augment
+    def __init__(
+        self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False,
+        validation: bool = True,
+    ):  # fmt: skip
+        self.panel, self.context, self.horizon = panel, context, horizon
+        self.augment, self.validation = augment, validation
         self.device = device_of(device)
         parts: tuple[Part, ...] = ("train", "val", "test")
         self.train, self.val, self.test = (self._part(part) for part in parts)
@@ -57,7 +62,9 @@ class Evaluator:
 
     def trainings(self, student: str) -> list[Training]:
         """How that student is trained here: the ways that validation chooses from."""
-        return trainings(student, self.augment)
+        ways = trainings(student, self.augment)
+        published = STUDENTS[student].training_settings.lr
+        return ways if self.validation else [way for way in ways if way.lr == published]
 
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
@@ -69,7 +76,7 @@ class Evaluator:
         for training in self.trainings(student):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
             try:
-                run = fit(candidate, series, self.val, seed, training)
+                run = fit(candidate, series, self.val, seed, training, Running(last=not self.validation))
             except Diverged:
                 continue
             seconds += run.seconds
@@ -97,6 +104,7 @@ class Evaluator:
         data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
         what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student))]
         what += [self.context, self.horizon, seed, torch.__version__]
+        what += [] if self.validation else ["last weights"]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 
 
@@ -143,6 +151,7 @@ def evaluate(
     seeds: int = 3,
     device: str = "auto",
     augment: bool = False,
+    validation: bool = True,
     watch: Watcher | None = None,
 ) -> pd.DataFrame:
     """Test errors of students trained on the distilled series, on random real segments and on all data.
@@ -150,14 +159,15 @@ def evaluate(
     One row per student and training set (column ``trained_on``: distilled, random, full) with ``mse``,
     ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``train_seconds`` and ``ratio_to_full``; errors in
     scaled units. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
-    have one), which train nothing. Rows of full data are cached by data and settings. ``augment``: see
-    :class:`Evaluator`.
+    have one), which train nothing. Rows of full data are cached by data and settings. ``augment``,
+    ``validation``: see :class:`Evaluator`.
     ``watch`` is called before each training with (label, done, total).
     """
     info = distilled.info
     check(students, seeds)
     same_data(distilled, panel)
-    evaluator = Evaluator(panel, info.settings.context, info.settings.horizon, device=device, augment=augment)
+    window = info.settings.context, info.settings.horizon
+    evaluator = Evaluator(panel, *window, device=device, augment=augment, validation=validation)
     sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds
     naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}

@@ -53,6 +53,7 @@ class Running:
     ``precision`` bf16: the forward pass of training steps in bfloat16 where autocast allows it; weights and
     validation stay in float32. ``clip``: the largest norm of a gradient. ``compile``: training steps through
     ``torch.compile``. ``steps``: end after so many optimiser steps, with the schedule stretched to them.
+    ``last``: keep the weights of the last step, whatever the validation part says.
 
     ``checkpoint``: a file in which everything needed to go on is kept after every look at the validation part.
     A training of the same data, weights and settings on the same kind of device goes on from it and ends with the
@@ -65,6 +66,7 @@ class Running:
     clip: float | None = None
     compile: bool = False
     steps: int | None = None
+    last: bool = False
     checkpoint: Path | None = None
     keep: bool = False
     watch: Callable[[int, int, float], None] | None = None
@@ -176,7 +178,7 @@ def fit(
                 continue
             mse = errors(student, validation, VALIDATION_WINDOWS).mse
             progress.done = progress.step == total
-            if mse < progress.best:
+            if mse < progress.best or running.last:
                 progress.best, progress.best_step = mse, progress.step
                 best_state = {name: tensor.clone() for name, tensor in student.state_dict().items()}
             elif progress.step - progress.best_step >= patience:
@@ -264,7 +266,7 @@ class _Keeper:
 def _key(student: Student, series: Tensor, validation: Tensor, seed: int, training: Training, running: Running) -> str:
     """Identifies everything that decides the weights a training ends with."""
     facts = [VERSION, type(student).__name__, student.context, student.horizon, seed, asdict(training)]
-    facts += [running.precision, running.clip, running.compile, running.steps]
+    facts += [running.precision, running.clip, running.compile, running.steps, running.last]
     facts += [list(series.shape), series.device.type, torch.__version__]
     return checkpoint.fingerprint(facts, [series, validation, *student.state_dict().values()])
 

@@ -62,6 +62,13 @@ def test_bad_requests_end_with_2_and_one_line(run: Run, csv: Path, words: list[s
     refused(run("compare", csv, "--context", 12, "--horizon", 6, "--method", "random", *words), message)
 
 
+def test_training_without_validation_can_be_asked_for(run: Run, csv: Path) -> None:
+    words = ["compare", csv, *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
+    assert run(*words, "--no-validation").code == 0
+    assert run("distill", csv, *SETTING, "--k", 4, "--out", "r").code == 0
+    assert run("evaluate", "r", "--seeds", 1, "--no-validation").code == 0
+
+
 def test_augmentation_reaches_the_students(run: Run, csv: Path) -> None:
     words = ["compare", csv, *SETTING, "--method", "random", "--student", "itransformer", "--seeds", 1, "--json"]
     plain, mixed = (json.loads(run(*words, *more).out)["rows"] for more in ([], ["--augment"]))

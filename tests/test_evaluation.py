@@ -67,6 +67,34 @@ def test_the_learning_rate_is_the_one_best_on_validation(frame: pd.DataFrame, mo
     assert len({score["validation_mse"] for score in single}) == 3
 
 
+def test_without_validation_the_published_rate_and_the_last_weights_are_kept(frame: pd.DataFrame) -> None:
+    """By hand: AdamW at 5e-3, halved once, sixteen steps of one batch of all windows, in the order of the seed."""
+    panel, tiny = hdt.load(frame), np.asarray(make_frame(60))[None].astype(np.float32)
+    evaluator = evaluation.Evaluator(panel, 12, 6, validation=False)
+    student = build("dlinear", 12, 6, 2, 0)
+    every = torch.tensor(tiny)[0].unfold(0, 18, 1).transpose(1, 2)
+    optimizer, draw = (
+        torch.optim.AdamW(student.parameters(), lr=5e-3, weight_decay=0.0),
+        torch.Generator().manual_seed(0),
+    )
+    for step in range(16):
+        if step % 2 == 0:
+            order = torch.randperm(43, generator=draw).split(32)
+        optimizer.param_groups[0]["lr"] = 5e-3 * 0.5 ** (2 * step // 16)
+        batch = every[order[step % 2]]
+        optimizer.zero_grad()
+        (student(batch[:, :12]) - batch[:, 12:]).square().mean().backward()
+        optimizer.step()
+    found = evaluator.score("dlinear", tiny, 0)
+    assert found["mse"] == pytest.approx(errors(student, evaluator.test).mse, rel=1e-5)
+    assert found["validation_mse"] == pytest.approx(errors(student, evaluator.val).mse, rel=1e-5)
+    changed = make_frame()
+    changed.iloc[280:320] += 1.0  # the validation part changes nothing
+    other = evaluation.Evaluator(hdt.load(changed), 12, 6, validation=False)
+    assert other.score("dlinear", tiny, 0)["mse"] == pytest.approx(errors(student, other.test).mse, rel=1e-5)
+    assert other.key("dlinear", 0) != evaluation.Evaluator(hdt.load(changed), 12, 6).key("dlinear", 0)
+
+
 def test_a_learning_rate_that_diverges_is_passed_over(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
     monkeypatch.setattr(DLinear, "rates", (1.0,))
