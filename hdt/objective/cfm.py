@@ -19,7 +19,8 @@ Deviations and choices: β is relative to the mean and α to the largest eigenva
 to that of the teacher's term, so that one setting serves all layers; ``paper`` takes them as they are. Inputs of
 convolutions, and of layers that run over several tokens of a channel, are averaged over positions. Batches are
 consecutive windows, which overlap in one long sequence; they are learned together, not one after another. The
-task loss is the squared error.
+task loss is the squared error. With DLinear, the default backbone, the inputs of both layers are linear in the raw
+context: no learned feature is matched.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ and the inner steps learn labels mixed alike, 0.2·y + 0.8·f_expert(x). Publish
 expert of the last epoch, inner step size 3e-4 fixed, Adam 0.1 on the values.
 
 Deviations and choices: an independent implementation from the paper; the published protocol (z-score over
-the whole series, selection on the test part) is not copied. Settings chosen on validation, see
+the whole series, selection on the test part) is not copied. Its repository (RafaDD/CondTSF) departs from it, and we
+do not follow: there the value update takes the place of every third gradient step and runs over overlapping windows
+of stride 4, and labels are mixed with the expert of the target epoch. Settings chosen on validation, see
 recipes/LOG.md.
 """
 
