@@ -113,11 +113,12 @@ class Distilled:
         """
         folder = Path(folder)
         with folders.one_move(folder, "run", force) as scratch:
-            self._write(scratch, command)
+            self._write(scratch, folder, command)
         return folder
 
-    def _write(self, folder: Path, command: str | None) -> None:
-        from safetensors.numpy import save_file
+    def _write(self, folder: Path, target: Path, command: str | None) -> None:
+        """Everything into ``folder``, which becomes ``target``."""
+        from safetensors.numpy import save
 
         from hdt import card, report
 
@@ -125,15 +126,15 @@ class Distilled:
         self.to_frame().to_parquet(folder / "synthetic.parquet")
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
-        save_file(arrays, folder / "params.safetensors")
+        (folder / "params.safetensors").write_bytes(save(arrays))  # its own save_file leaves mode 600
         (folder / "run.json").write_text(self.info.model_dump_json(indent=1))
         source = data.source or data.name
         command = command or config.command(settings, source, data.load_options, len(data.columns))
         recipe = config.write_recipe(settings, source, data.load_options, command)
         (folder / "recipe.yaml").write_text(recipe)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
-        (folder / "README.md").write_text(card.card(self, command))
-        report.write(self, folder)
+        (folder / "README.md").write_text(card.card(self, command), encoding="utf-8")
+        report.write(self, folder, target)
 
     @classmethod
     def load(cls, folder: str | Path) -> Distilled:

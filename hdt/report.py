@@ -28,8 +28,8 @@ REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
 MOST_CHANNELS = 6
 
 
-def write(distilled: Distilled, folder: Path, *, pngs: bool = False) -> Path:
-    """Write ``report.html`` (and PNGs) into ``folder``; return its path.
+def write(distilled: Distilled, folder: Path, target: Path | None = None, *, pngs: bool = False) -> Path:
+    """Write ``report.html`` (and PNGs) into ``folder``, which the page calls ``target`` if that is given; its path.
 
     Without the real data (``distilled.panel`` is None) only the synthetic side is drawn.
     """
@@ -39,7 +39,7 @@ def write(distilled: Distilled, folder: Path, *, pngs: bool = False) -> Path:
         for name, image in images.items():
             (folder / f"{name}.png").write_bytes(image)
     page = folder / "report.html"
-    page.write_text(_page(distilled, images, folder), encoding="utf-8")
+    page.write_text(_page(distilled, images, folder, target or folder), encoding="utf-8")
     return page
 
 
@@ -198,7 +198,7 @@ table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:le
 code{background:#f4f4f4;padding:.1em .3em}"""
 
 
-def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
+def _page(distilled: Distilled, images: dict[str, bytes], folder: Path, target: Path) -> str:
     info = distilled.info
     settings, data = info.settings, info.data
     start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
@@ -228,16 +228,16 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path) -> str:
     title = html.escape(f"{data.name} distilled by {settings.method}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1><table>{table}</table>{_evaluation(folder)}{hidden}{figures}</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1><table>{table}</table>{_evaluation(folder, target)}{hidden}{figures}</body></html>\n"
     )
 
 
-def _evaluation(folder: Path) -> str:
+def _evaluation(folder: Path, target: Path) -> str:
     from hdt.distilled import read_evaluation
 
     rows = read_evaluation(folder)
     if not rows:
-        return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(folder.name)}</code></p>"
+        return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(str(target))}</code></p>"
     names = ("student", "trained on", "test MSE", "test MAE", "vs full", "training")
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     body = "".join(

@@ -121,8 +121,8 @@ def autocovariance_bound(
 ) -> AutocovarianceBound:
     """Theorem 1 of arXiv 2603.03760: ``max_τ |r_S(τ) − r_X(τ)| ≤ (1/M) Σ_f |P_S(f) − P_X(f)|``.
 
-    The autocovariances are circular, as if a series of M steps repeated itself. Takes the two PSDs at bins 0..M//2 (for real data the mean over sub-series, to which the linear
-    inequality applies as well); sums run over all M bins.
+    The autocovariances are circular, as if a series of M steps repeated itself. Takes the two PSDs at bins 0..M//2 (for
+    real data the mean over sub-series, to which the linear inequality applies as well); sums run over all M bins.
     """
     difference = synthetic - real
     acf_gap = autocovariance(difference, length).abs().amax(dim=-2)
