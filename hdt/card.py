@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hdt import config
+
 if TYPE_CHECKING:
     from hdt.distilled import Distilled
 
@@ -14,6 +16,7 @@ def card(distilled: Distilled, command: str) -> str:
     settings, data = info.settings, info.data
     start = "" if info.distance.start is None else f" {info.distance.start:.2f} from the segment it started from,"
     units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
+    table = "".join(f"| {' | '.join(row)} |\n" for row in config.described(settings, info.chosen))
     notices = "".join(f"- {notice}\n" for notice in data.notices)
     return f"""# {data.name}, distilled
 
@@ -27,6 +30,9 @@ it is not a record of anything that happened.
 {command}
 ```
 
+| setting | value | meaning |
+| --- | --- | --- |
+{table}
 ## Use
 
 `synthetic.parquet` holds the series in {units} units. Its time stamps are placeholders: they start at

@@ -16,6 +16,7 @@ from hdt.methods import METHODS
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
+NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
 OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight", "period": "--period"}
 
 
@@ -25,17 +26,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: str = "hdt"
-    parameterization: str
-    objective: str
-    backbone: str = "dlinear"
-    start: str
+    parameterization: str = Field(description="what is stored and learned")
+    objective: str = Field(description="what is matched")
+    backbone: str = Field("dlinear", description="student whose gradients, trajectories or features are matched")
+    start: str = Field(description="where the optimisation begins")
     length: int = Field(ge=2, description="M, synthetic steps")
     sequences: int = Field(1, ge=1, description="N, synthetic sequences")
     channels: int | None = Field(None, ge=1, description="synthetic channels; None: as many as real ones")
-    context: int = Field(ge=1, description="L")
-    horizon: int = Field(ge=1, description="H")
-    iterations: int = Field(ge=0)
-    learning_rate: float = Field(gt=0, lt=1e37)
+    context: int = Field(ge=1, description="L, steps that a student sees")
+    horizon: int = Field(ge=1, description="H, steps that a student forecasts")
+    iterations: int = Field(ge=0, description="optimiser steps")
+    learning_rate: float = Field(gt=0, lt=1e37, description="of Adam at the start, cosine to zero")
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     options: dict[str, Any] = Field(
@@ -156,6 +157,18 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
     return complete
 
 
+def described(settings: Settings, chosen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Every setting of a run as name, value and meaning; ``chosen`` are values that were read from the data."""
+    from hdt.objective import OBJECTIVES
+    from hdt.parameterization import PARAMETERIZATIONS
+
+    models = (Settings, OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
+    meanings = {name: field.description or "" for model in models for name, field in model.model_fields.items()}
+    values = {**settings.model_dump(exclude={"options"}), **settings.options, **chosen}
+    known = {name: value for name, value in values.items() if value is not None}
+    return [(name, str(value), meanings.get(name, "")) for name, value in known.items()]
+
+
 def validated(model: type[Model], values: dict[str, Any]) -> Model:
     """Pydantic validation with a one-line error."""
     try:
@@ -223,12 +236,12 @@ def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any],
 
 
 def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
-    """The shortest command line that resolves to these settings."""
+    """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
     pair = {"objective": settings.objective, "parameterization": settings.parameterization}
     usual = resolve(data, real_channels=real_channels, method=settings.method, **pair)
     words = ["hdt", "distill", data]
     for name, value in settings.model_dump(exclude={"options"}).items():
-        if value != getattr(METHODS[settings.method] if name in pair else usual, name):
+        if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in settings.options.items():
         if value != usual.options.get(name):

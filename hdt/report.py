@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdt import learned, spectrum
+from hdt import config, learned, spectrum
 from hdt.series import Panel
 
 if TYPE_CHECKING:
@@ -209,14 +209,10 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path, target: 
         "made in": f"{info.seconds:.1f} s on {info.device}",
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",
         "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest real sub-series{start}",
-        "settings": ", ".join(
-            f"{k} {v}"
-            for k, v in {**settings.model_dump(), **settings.options, **info.chosen}.items()
-            if k != "options"
-        ),
         **{f"note {n}": notice for n, notice in enumerate(data.notices, 1)},
     }
     table = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())
+    settings_table = _rows(config.described(settings, info.chosen))
     captions = CAPTIONS if settings.channels is None else {**CAPTIONS, **POOLED_CAPTIONS}
     figures = "".join(
         f'<figure><img alt="{name}" src="data:image/png;base64,{base64.b64encode(image).decode()}">'
@@ -228,7 +224,16 @@ def _page(distilled: Distilled, images: dict[str, bytes], folder: Path, target: 
     title = html.escape(f"{data.name} distilled by {settings.method}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1><table>{table}</table>{_evaluation(folder, target)}{hidden}{figures}</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{_evaluation(folder, target)}<table>{table}</table>"
+        f"{hidden}{figures}<h2>Settings</h2><table>{settings_table}</table></body></html>\n"
+    )
+
+
+def _rows(rows: list[tuple[str, str, str]]) -> str:
+    """Lines of an HTML table, the first cell a heading."""
+    return "".join(
+        f"<tr><th>{html.escape(first)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in rest)}</tr>"
+        for first, *rest in rows
     )
 
 

@@ -101,7 +101,7 @@ def test_a_period_is_taken_and_written_into_the_recipe(run, csv: Path) -> None:
     small = ["--length", 48, "--context", 12, "--horizon", 6, "--iterations", 2]
     text = run("distill", csv, "--method", "fred-wiener", *small, "--period", 7, "--out", "folded").out
     assert "training values → 48 × 2 × 4\n" in text
-    assert (Path("folded") / "recipe.yaml").read_text().splitlines()[0].endswith("--iterations 2 --period 7")
+    assert (Path("folded") / "recipe.yaml").read_text().splitlines()[0].endswith("--iterations 2 --seed 0 --period 7")
     run("distill", "--recipe", "folded/recipe.yaml", "--out", "again")
     params = [(Path(name) / "params.safetensors").read_bytes() for name in ("folded", "again")]
     assert params[0] == params[1]

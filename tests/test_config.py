@@ -82,10 +82,11 @@ def test_a_recipe_and_its_command_lead_back_to_the_same_settings(
     assert path.read_text().startswith(f"# {command}\n")
 
 
-def test_the_command_names_only_what_differs() -> None:
+def test_the_command_names_size_and_seed_and_what_differs() -> None:
     settings = config.resolve("ETTh1", k=16, lam=0.5, batch=7)
     command = config.command(settings, "ETTh1", {"split": [0.6, 0.2, 0.2]})
-    assert command == "hdt distill ETTh1 --option batch=7 --k 16 --split 0.6,0.2,0.2"
+    size = "--method hdt --length 384 --context 96 --horizon 96 --seed 0"
+    assert command == f"hdt distill ETTh1 {size} --option batch=7 --k 16 --split 0.6,0.2,0.2"
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,10 @@ def read_record(folder: Path) -> ForecasterRecord:
 
 def write_weights(network: nn.Module, folder: Path) -> None:
     """All weights of a network as ``weights.safetensors``."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))  # its own save_file leaves mode 600
 
 
 def read_weights(network: nn.Module, folder: Path) -> None:
