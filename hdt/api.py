@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,12 @@ from hdt.records import DataInfo, Distance, RunInfo
 from hdt.series import Panel
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
+COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
 Watcher = Callable[[int, int, dict[str, float]], None]
+
+
+class LittleCompression(UserWarning):
+    """A distillation that is about to return nearly as many numbers as it was given."""
 
 
 def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
@@ -32,7 +38,31 @@ def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = 
     bytes on one machine. Raises :class:`hdt.errors.InputError` for bad input.
     """
     panel, resolved = prepare(data, **settings)
+    little = little_compression(panel, resolved)
+    if little is not None:
+        warnings.warn(little, LittleCompression, stacklevel=2)
     return distill_panel(panel, resolved, watch=watch)
+
+
+def little_compression(panel: Panel, settings: Settings) -> str | None:
+    """One line when the synthetic series holds more than a tenth of the numbers of the real one, with the remedy.
+
+    Raises :class:`hdt.errors.InputError` when it would hold as many or more: then nothing is gained by the work.
+    """
+    from hdt.objective import OBJECTIVES
+
+    channels = settings.channels or panel.channels
+    real, synthetic = panel.borders[0] * panel.channels, settings.sequences * settings.length * channels
+    if synthetic * COMPRESSION <= real:
+        return None
+    remedies = ["lower --length"] if settings.length > settings.context + settings.horizon else []
+    if channels > 1:
+        pools = OBJECTIVES[settings.objective].pools_channels
+        remedies.append("ask for fewer --channels" if pools else "take fewer --channels with --method wiener")
+    what = f"{panel.name}: {synthetic:,} synthetic numbers for {real:,} real ones, {real / synthetic:.1f}× fewer"
+    advice = " or ".join(remedies) or "train on the data itself"
+    require(synthetic < real, f"{what}: that distils nothing; {advice}")
+    return f"{what}, little compression; {advice}"
 
 
 def prepare(
@@ -63,7 +93,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 
     from hdt.parameterization import Size, build
 
-    channels = settings.channels or panel.channels
+    little, channels = little_compression(panel, settings), settings.channels or panel.channels
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
@@ -81,6 +111,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
         "compression": panel.borders[0] * panel.channels / floats,
         "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
         "settings": settings.model_dump(),
+        **({"note": little} if little else {}),
     }
 
 
@@ -118,6 +149,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     from hdt.train import device_of
 
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    little = little_compression(panel, settings)
     drift = stationarity.notice(panel.part("train"), list(panel.columns), settings.objective, settings.options)
     outcome = optimise(train, settings, watch=watch)
     synthetic = psd(outcome.series.double()).mean(dim=0)
@@ -138,7 +170,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
             step=format_step(panel.step),
             layout=vars(panel.layout),
             train_sha256=panel.train_sha256(),
-            notices=[*panel.notices, *([drift] if drift else [])],
+            notices=[*panel.notices, *(notice for notice in (little, drift) if notice)],
         ),
         scaler_mean=panel.scaler.mean.tolist(),
         scaler_std=panel.scaler.std.tolist(),

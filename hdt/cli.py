@@ -106,6 +106,9 @@ def distill(
         return print_json(plan) if as_json else print_settings(plan)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)
+    little = api.little_compression(panel, settings)
+    if little is not None:
+        say(f"note: {little}")
     with progress_bar() as bar:
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = api.distill_panel(
@@ -115,7 +118,8 @@ def distill(
     distilled.save(out, force=force)
     info = distilled.info
     for notice in info.data.notices:
-        say(f"note: {notice}")
+        if notice != little:  # said before the work
+            say(f"note: {notice}")
     if as_json:
         fields = {
             "method": settings.method, "dataset": panel.name, "length": settings.length,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,38 @@ def test_fewer_channels_are_named_plainly_and_stay_in_scaled_units(layout: str, 
     assert "--channels 2" in (folder / "recipe.yaml").read_text().splitlines()[0]
     assert "scaled (each channel stands for all real ones) units" in (folder / "README.md").read_text()
     assert "in scaled units: each stands for all real channels" in (folder / "report.html").read_text()
+
+
+def test_the_page_names_its_folder_and_all_files_have_one_mode(run: Path) -> None:
+    page = (run / "report.html").read_text()
+    assert f"hdt evaluate {run}</code>" in page  # not the folder it was staged in
+    assert len({path.stat().st_mode for path in run.iterdir()}) == 1
+
+
+def test_every_setting_stands_in_the_card_and_on_the_page(run: Path) -> None:
+    """Defaults may change: what made this run is said in it."""
+    card, page = (run / "README.md").read_text(), (run / "report.html").read_text()
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    for name, value in {**settings, **settings["options"]}.items():
+        if name != "options" and value is not None:
+            assert f"| {name} | {value} |" in card
+            assert f"<tr><th>{name}</th><td>{value}</td>" in page
+
+
+def test_little_compression_is_said_before_the_work_and_none_is_refused(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """280 training rows of two columns: 48 steps are 5.8 times fewer, 24 steps 11.7 times, 280 none."""
+    small = {"context": 12, "horizon": 6, "iterations": 1, "k": 4}
+    with pytest.warns(hdt.api.LittleCompression, match=r"96 synthetic numbers for 560 real ones, 5.8× fewer.*--length"):
+        distilled = hdt.distill(frame, length=48, **small)
+    assert any("little compression" in notice for notice in distilled.info.data.notices)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hdt.distill(frame, length=24, **small)
+    monkeypatch.setattr(hdt.api, "distill_panel", lambda *_, **__: pytest.fail("worked first"))
+    with pytest.raises(hdt.InputError, match=r"1.0× fewer: that distils nothing; lower --length"):
+        hdt.distill(frame, length=280, **small)
 
 
 def test_a_run_folder_is_complete_and_reads_back_equal(frame: pd.DataFrame, run: Path) -> None:
