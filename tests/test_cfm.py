@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_frame
@@ -86,6 +87,38 @@ def test_the_real_windows_themselves_match_perfectly() -> None:
         assert terms["correlations"].item() == pytest.approx(0, abs=1e-7), kind
         _, other = cfm.loss(noise(1, 48, 2), torch.Generator())
         assert other["correlations"].item() > 0.1, kind
+
+
+def test_beta_is_relative_to_the_mean_and_alpha_to_the_largest_eigenvalue_of_the_teachers() -> None:
+    """Whatever the scale of a layer; `paper` takes both as they are."""
+    x, y = 5 * noise(30, 12), noise(30, 6, seed=1)
+    psi, phi = (x.T @ x / 30).numpy(), (x.T @ y / 30).numpy()
+    for paper in (False, True):
+        cfm = objective(filter="kip", beta=0.3, paper=paper)
+        teacher = cfm.real[0].ffc.numpy()
+        beta = 0.3 if paper else 0.3 * np.trace(teacher) / 12
+        expected = np.linalg.solve(psi + beta * np.eye(12), phi)
+        (found,) = cfm.filtered(0, correlations(x, y), 0.3)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8)
+        cfm = objective(filter="mtt", alpha=0.01, filter_steps=2, paper=paper)
+        alpha = 0.01 if paper else 0.01 / np.linalg.eigvalsh(teacher)[-1]
+        decay = np.eye(12) - alpha * psi
+        power, weights = cfm.filtered(0, correlations(x, y), 1.0)
+        np.testing.assert_allclose(power.numpy(), decay @ decay, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(weights.numpy(), alpha * phi + decay @ (alpha * phi), rtol=1e-8, atol=1e-12)
+
+
+def test_past_batches_are_not_differentiated() -> None:
+    """Two series, a batch each: the first one's gradient cannot depend on the second, which comes after it."""
+    cfm, first = objective(batches=2, match_weight=10.0), noise(1, 48, 2)
+    gradients = []
+    for seed in (1, 2):
+        synthetic = torch.cat([first, noise(1, 48, 2, seed=seed)]).requires_grad_()
+        cfm.loss(synthetic, torch.Generator())[0].backward()
+        assert synthetic.grad is not None
+        gradients.append(synthetic.grad)
+    torch.testing.assert_close(gradients[0][0], gradients[1][0])
+    assert not torch.allclose(gradients[0][1], gradients[1][1])
 
 
 def test_real_correlations_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:

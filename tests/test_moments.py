@@ -134,6 +134,52 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     assert weighed.item() == pytest.approx(mse + 0.7 * residual, rel=1e-8)
 
 
+def features_by_hand(
+    windows: np.ndarray, view: str, mix: np.ndarray, bias: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """φ and the target of every view, written out window by window, as the docstring of the objective has them."""
+    phi, target = [], []
+    for window in windows:
+        x, y = window[:L], window[L:]
+        if view == "raw":
+            phi.append([*x, 1.0])
+            target.append(y)
+            continue
+        x, y = x - x.mean(), y - x.mean()
+        sigma = np.sqrt((x**2).mean() + 1e-5)
+        phi.append(x if view == "centred" else sigma * np.maximum(x @ mix / sigma + bias, 0))
+        target.append(y)
+    return np.array(phi), np.array(target)
+
+
+@pytest.mark.parametrize("view", ["raw", "centred", "relu"])
+def test_features_of_every_view_by_hand(view: str) -> None:
+    """Levels far from zero and scales far from one: what is not centred or not scaled shows."""
+    windows = 7 + 30 * flat(walk(60)).numpy()
+    mix, bias = np.random.default_rng(1).normal(size=(L, 9)), np.linspace(-1, 1, 9)
+    objective = wiener(walk(60))
+    features = {"raw": objective.raw, "centred": objective.centred}
+    features["relu"] = objective.relu(torch.tensor(mix), torch.tensor(bias))
+    found = features[view](torch.tensor(windows))
+    for one_of, expected in zip(found, features_by_hand(windows, view, mix, bias), strict=True):
+        np.testing.assert_allclose(one_of.numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_every_draw_has_features_and_windows_of_its_own() -> None:
+    """392 windows of two channels, at most 100 per draw: every 8th; four draws begin 0, 2, 4 and 6 rows in."""
+    real, drawn = walk(400), torch.Generator().manual_seed(0)
+    objective = wiener(real, draws=4, most_windows=100, **one("relu"))
+    every = real.unfold(0, L + H, 1).transpose(0, 1).numpy()  # [channel, window, step]
+    assert every.shape[1] == 392 and len(objective.random) == 4
+    for draw, view in enumerate(objective.random):
+        mix = torch.randn(L, 8, generator=drawn, dtype=torch.float64).numpy() / np.sqrt(L)
+        bias = torch.rand(8, generator=drawn, dtype=torch.float64).numpy() * 2 - 1
+        windows = every[:, 2 * draw :: 8].reshape(-1, L + H)
+        phi, target = features_by_hand(windows, "relu", mix, bias)
+        np.testing.assert_allclose(view.real.features.numpy(), phi.T @ phi / len(phi), rtol=1e-9)
+        np.testing.assert_allclose(view.real.cross.numpy(), phi.T @ target / len(phi), rtol=1e-9, atol=1e-12)
+
+
 def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
     objective = wiener(real, draws=5, **one("relu"))

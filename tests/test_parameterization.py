@@ -99,6 +99,11 @@ def test_the_dominant_period_is_found_below_noise_and_trend(rows: int, period: i
     assert dominant_period(wave + 0.5 * noise(rows, 2) + 0.01 * time, 384) == period
 
 
+def test_a_steep_trend_does_not_hide_the_period() -> None:
+    time = torch.arange(2000).double()[:, None]
+    assert dominant_period((2 * math.pi * time / 24).sin() + 100 * time, 384) == 24
+
+
 @pytest.mark.parametrize("series", [torch.zeros(500, 2), noise(500, 1).cumsum(0), noise(30, 1), torch.ones(3, 1)])
 def test_without_a_period_the_grid_is_square(series: torch.Tensor) -> None:
     assert dominant_period(series, 100) == 10
