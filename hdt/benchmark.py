@@ -100,7 +100,7 @@ def compare(
     if watch is not None:
         watch("done", len(cells), len(cells))
     if out is not None:
-        _seeds(cells, scores, panel.name, first).to_csv(Path(out) / "cells.csv", index=False)
+        _seeds(cells, scores, evaluator, first).to_csv(Path(out) / "cells.csv", index=False)
     for kind in naive.NAIVE:
         found = evaluator.score_naive(kind)
         scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
@@ -194,11 +194,15 @@ def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seeds(
-    cells: Sequence[Cell], scores: Mapping[tuple[str, Any, str], Sequence[Score]], data: str, plan: config.Settings
+    cells: Sequence[Cell],
+    scores: Mapping[tuple[str, Any, str], Sequence[Score]],
+    evaluator: Evaluator,
+    plan: config.Settings,
 ) -> pd.DataFrame:
     """One row per method, student and seed, with what identifies it."""
     left = {key: iter(found) for key, found in scores.items()}
-    where = {"data": data, **{name: getattr(plan, name) for name in SETTING}}
+    where = {"data": evaluator.panel.name, **{name: getattr(plan, name) for name in SETTING}}
+    where |= {"validation": evaluator.validation, "augment": evaluator.augment}
     about = {"protocol": PROTOCOL, **machine.versions()}
     rows = []
     for cell in cells:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdt import config, learned, spectrum
+from hdt import config, learned, spectrum, timeaxis
 from hdt.series import Panel
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write(distilled: Distilled, folder: Path, target: Path | None = None, *, png
 
     Without the real data (``distilled.panel`` is None) only the synthetic side is drawn.
     """
-    figures = draw(distilled)
+    figures = {**_evaluated(folder), **draw(distilled)}
     images = {name: _png(figure) for name, figure in figures.items()}
     if pngs:
         for name, image in images.items():
@@ -45,10 +45,12 @@ def write(distilled: Distilled, folder: Path, target: Path | None = None, *, png
 
 def draw(distilled: Distilled) -> dict[str, Figure]:
     """The figures by name: series, spectrum, acf, loss and, for image methods, learned."""
+    step, length = distilled.info.data.step, distilled.info.settings.length
+    time, lag = (timeaxis.unit(step, steps)[1] for steps in (length, length // 2))
     figures = {
-        "series": _grid(distilled, _series_axes(distilled), "step", sharey=False),
-        "spectrum": _grid(distilled, _spectrum_axes(distilled), "frequency bin (cycles per M steps)"),
-        "acf": _grid(distilled, _acf_axes(distilled), "lag (steps)"),
+        "series": _grid(distilled, _series_axes(distilled), f"{time} ({length} steps)", sharey=False),
+        "spectrum": _grid(distilled, _spectrum_axes(distilled), "frequency bin (cycles per M steps); above: periods"),
+        "acf": _grid(distilled, _acf_axes(distilled), f"lag in {lag} ({length // 2} steps)"),
     }
     if distilled.history:
         figures["loss"] = _loss(distilled.history)
@@ -84,6 +86,7 @@ def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str,
 def _series_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
     info, panel = distilled.info, distilled.panel
     synthetic = distilled.original
+    time = timeaxis.unit(info.data.step, info.settings.length)[0] * np.arange(info.settings.length)
     real = (
         None
         if panel is None or info.settings.channels is not None
@@ -92,9 +95,9 @@ def _series_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
 
     def paint(ax: Axes, c: int) -> None:
         if real is not None:
-            ax.plot(real[:, c], color=REAL, lw=0.9, label="a real sub-series")
+            ax.plot(time, real[:, c], color=REAL, lw=0.9, label="a real sub-series")
         for n, sequence in enumerate(synthetic):
-            ax.plot(sequence[:, c], color=SYNTHETIC, lw=0.9, label=None if n else "synthetic")
+            ax.plot(time, sequence[:, c], color=SYNTHETIC, lw=0.9, label=None if n else "synthetic")
 
     return paint
 
@@ -133,6 +136,10 @@ def _spectrum_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
             kept = info.harmonics[c]
             ax.plot(kept, synthetic[kept, c], ".", color=MARK, ms=3.5, label=f"kept harmonics (k = {len(kept)})")
         ax.set_yscale("log")
+        periods = ax.secondary_xaxis("top")
+        periods.set_xticks(*timeaxis.period_ticks(info.data.step, info.settings.length))
+        periods.tick_params(labelsize=7)
+        periods.spines["top"].set_visible(False)
 
     return paint
 
@@ -150,13 +157,39 @@ def _acf_axes(distilled: Distilled) -> Callable[[Axes, int], None]:
 
     def paint(ax: Axes, c: int) -> None:
         lags = np.arange(length // 2 + 1)
+        time = timeaxis.unit(info.data.step, length // 2)[0] * lags
         if real is not None:
             centre, gap = real[lags, c], info.psd_gaps[c]
-            ax.fill_between(lags, centre - gap, centre + gap, color=REAL, alpha=0.2, lw=0, label="Theorem 1 bound")
-            ax.plot(lags, centre, color=REAL, lw=1.4, label="real")
-        ax.plot(lags, synthetic[lags, c], color=SYNTHETIC, lw=0.9, label="synthetic")
+            ax.fill_between(time, centre - gap, centre + gap, color=REAL, alpha=0.2, lw=0, label="Theorem 1 bound")
+            ax.plot(time, centre, color=REAL, lw=1.4, label="real")
+        ax.plot(time, synthetic[lags, c], color=SYNTHETIC, lw=0.9, label="synthetic")
 
     return paint
+
+
+def _evaluated(folder: Path) -> dict[str, Figure]:
+    """Test errors of every student on every training set; none before an evaluation."""
+    from hdt.distilled import read_evaluation
+
+    rows = read_evaluation(folder)
+    if not rows:
+        return {}
+    students = list(dict.fromkeys(row.student for row in rows))
+    figure = Figure(figsize=(9, 0.5 + 1.9 * len(students)), layout="constrained")
+    colors = {"distilled": SYNTHETIC, "full": MARK}
+    for ax, student in zip(figure.subplots(len(students), 1, squeeze=False)[:, 0], students, strict=True):
+        own = sorted((row for row in rows if row.student == student), key=lambda row: -row.mse)
+        names = [row.trained_on for row in own]
+        ax.barh(names, [row.mse for row in own], xerr=[row.mse_std for row in own],
+                color=[colors.get(name, REAL) for name in names], error_kw={"elinewidth": 0.8})  # fmt: skip
+        for n, row in enumerate(own):
+            text = f"  {row.mse:.3f} ({row.ratio_to_full:.2f}×)"
+            ax.text(row.mse + row.mse_std, n, text, va="center", fontsize=8)
+        ax.margins(x=0.18)
+        ax.set_title(f"{student}: test MSE, in brackets over that of full data", fontsize=9, loc="left")
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    return {"evaluation": figure}
 
 
 def _loss(history: list[dict[str, float]]) -> Figure:
@@ -180,6 +213,8 @@ def _png(figure: Figure) -> bytes:
 
 
 CAPTIONS = {
+    "evaluation": "Trained on the distilled series, on random real segments of as many numbers, on all data; naive "
+    "forecasts train nothing. Lines: standard deviation over trainings.",
     "series": "The synthetic series beside the middle real sub-series of the same length, in original units.",
     "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis. Dots: the harmonics the objective keeps.",
     "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",

@@ -22,8 +22,9 @@ from hdt.paired import REFERENCES, behind_best, ratios, readable
 HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+SAME = ("data", "length", "context", "horizon", "validation", "augment", "protocol")
 KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "validation_mse", "floats",
-        "protocol", "commit"]  # fmt: skip
+        "validation", "augment", "protocol", "commit"]  # fmt: skip
 
 
 def cells(name: str) -> pd.DataFrame:
@@ -34,9 +35,17 @@ def cells(name: str) -> pd.DataFrame:
 def command(found: pd.DataFrame) -> str:
     """The command that computes these cells."""
     own = [method for method in found["method"].unique() if method not in REFERENCES and method != "random"]
-    words = [f"--method {method}" for method in own]
+    words = [f"--method {method}" for method in own or ["random"]]
     words += [f"--student {student}" for student in found["student"].unique()]
+    words += [] if found["validation"].iloc[0] else ["--no-validation"]
+    words += ["--augment"] if found["augment"].iloc[0] else []
     return " ".join(["hdt compare", found["data"].iloc[0], *words, f"--seeds {found['seed'].nunique()}"])
+
+
+def title(found: pd.DataFrame) -> str:
+    """The name of a file of results: the data set, and what was unusual in the training."""
+    own = found.iloc[0]
+    return own["data"] + ("" if own["validation"] else "-no-validation") + ("-augment" if own["augment"] else "")
 
 
 def keep(folder: Path, commit: str) -> Path:
@@ -45,9 +54,9 @@ def keep(folder: Path, commit: str) -> Path:
     table = pd.read_csv(folder / "table.csv")
     naive = table[table["method"].isin(REFERENCES[1:])].assign(commit=commit)
     first = found.iloc[0]
-    naive = naive.assign(**{name: first[name] for name in ("data", "length", "context", "horizon", "protocol")})
+    naive = naive.assign(**{name: first[name] for name in SAME})
     whole = pd.concat([found, naive.assign(seed=0)])[KEPT]
-    target = HERE / "results" / f"{first['data']}.csv"
+    target = HERE / "results" / f"{title(whole)}.csv"
     text = whole.to_csv(index=False, float_format="%.6g")
     target.write_text(f"# {command(found)}\n{text}", encoding="utf-8")
     return target
@@ -71,7 +80,7 @@ def errors(name: str) -> str:
         texts = []
         for student in students:
             errors = own.loc[own["student"] == student, "mse"]
-            known = published.mse(name, str(method), student, **where)
+            known = published.mse(found["data"].iloc[0], str(method), student, **where)
             spread = f" ± {errors.std():.3f}" if len(errors) > 1 else ""
             texts.append(f"{errors.mean():.3f}{spread}" + ("" if known is None else f" ({known:.3f})"))
         floats = own["floats"].max()

@@ -62,7 +62,9 @@ def test_distil_then_evaluate_then_report(run, csv: Path, monkeypatch: pytest.Mo
     third = run("report", out)
     assert third.out.strip() == str(out / "report.html")
     assert "<h2>Evaluation</h2>" in (out / "report.html").read_text()
-    assert (out / "acf.png").exists()
+    assert {path.stem for path in out.glob("*.png")} == {"acf", "evaluation", "loss", "series", "spectrum"}
+    page = (out / "report.html").read_text()
+    assert page.index('alt="evaluation"') < page.index('alt="series"')  # what it is worth comes first
 
 
 def test_json_has_the_agreed_fields_and_nothing_else_on_stdout(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +229,7 @@ def test_ctrl_c_leaves_no_half_written_run(csv: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ANNOUNCED, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
+        assert process.stderr.readline().startswith(b"note: plant.csv: 96 synthetic numbers")  # said before the work
         assert process.stderr.readline() == b"started\n"
         time.sleep(1)
         process.send_signal(signal.SIGINT)
