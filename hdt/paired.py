@@ -11,6 +11,8 @@ from hdt.naive import NAIVE
 
 REFERENCES = ("full", *NAIVE)  # what methods are held against; never methods themselves
 
+TIE = 0.02  # of full data's error: what lies within is no difference that anybody would choose by
+
 
 def interval(differences: np.ndarray) -> tuple[float, float, float]:
     """Mean of differences [seeds] and its 95% interval by Student's t, which a single seed does not have."""
@@ -42,7 +44,8 @@ def behind_best(cells: pd.DataFrame) -> pd.DataFrame:
     """How far every method is behind the one with the lowest mean ratio, best first.
 
     Columns ``method``, ``ratio``, ``behind`` with ``low`` and ``high``, the 95% interval of the difference over the
-    seeds that both have, ``seeds``, and ``tie``: the interval holds zero.
+    seeds that both have, ``seeds``, and ``verdict``: best; behind, where the interval lies above zero; tie, where it
+    holds zero and nothing beyond ± ``TIE``; undecided, where it is wider; one seed, where there is none.
     """
     found = ratios(cells)
     order = found.mean().sort_values()
@@ -51,9 +54,12 @@ def behind_best(cells: pd.DataFrame) -> pd.DataFrame:
     for method, ratio in order.items():
         differences = (found[method] - best).dropna().to_numpy()
         mean, low, high = interval(differences) if method != order.index[0] else (0.0, 0.0, 0.0)
-        tie = bool(low <= 0 <= high)
+        verdict = (
+            "one seed" if math.isnan(low) else "behind" if low > 0 else "tie" if max(-low, high) <= TIE else "undecided"
+        )
+        verdict = "best" if method == order.index[0] else verdict
         rows.append({"method": method, "ratio": ratio, "behind": mean, "low": low, "high": high,
-                     "seeds": len(differences), "tie": tie})  # fmt: skip
+                     "seeds": len(differences), "verdict": verdict})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -63,6 +69,5 @@ def readable(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     for n, row in enumerate(table.to_dict("records")):
         known = math.isfinite(row["low"])
         gap = f"{row['behind']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" if known else f"{row['behind']:+.3f}"
-        verdict = "best" if n == 0 else "one seed" if not known else "tie" if row["tie"] else "behind"
-        lines.append([row["method"], f"{row['ratio']:.3f}×", "" if n == 0 else gap, verdict, str(row["seeds"])])
+        lines.append([row["method"], f"{row['ratio']:.3f}×", "" if n == 0 else gap, row["verdict"], str(row["seeds"])])
     return ["method", "to full", "behind the best, paired [95%]", "", "seeds"], lines
