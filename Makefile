@@ -19,6 +19,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
 	$(BIN)/python recipes/tables.py

@@ -6,24 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hdt.api import distill, evaluate
-    from hdt.benchmark import compare
-    from hdt.datasets import load
-    from hdt.distilled import Distilled
-    from hdt.errors import InputError
+    from hdt.data.datasets import load
+    from hdt.evaluation.compare import compare
+    from hdt.evaluation.protocol import evaluate
+    from hdt.run.distilled import Distilled
+    from hdt.run.produce import distill
+    from hdt.system.errors import InputError
     from hdt.tuning import Forecaster, finetune
 
 __all__ = ["Distilled", "Forecaster", "InputError", "compare", "distill", "evaluate", "finetune", "load"]
 
 _HOME = {
-    "Distilled": "hdt.distilled",
+    "Distilled": "hdt.run.distilled",
     "Forecaster": "hdt.tuning.forecaster",
-    "InputError": "hdt.errors",
-    "compare": "hdt.benchmark",
-    "distill": "hdt.api",
-    "evaluate": "hdt.api",
+    "InputError": "hdt.system.errors",
+    "compare": "hdt.evaluation.compare",
+    "distill": "hdt.run.produce",
+    "evaluate": "hdt.evaluation.protocol",
     "finetune": "hdt.tuning",
-    "load": "hdt.datasets",
+    "load": "hdt.data.datasets",
 }
 
 

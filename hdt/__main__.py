@@ -1,5 +1,5 @@
 """``python -m hdt`` is ``hdt``."""
 
-from hdt.cli import main
+from hdt.cli.app import main
 
 main()

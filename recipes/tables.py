@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from hdt import published
-from hdt.paired import REFERENCES, behind_best, ratios, readable
+from hdt.evaluation import published
+from hdt.evaluation.paired import REFERENCES, behind_best, ratios, readable
 
 HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")

@@ -11,9 +11,9 @@ from dataclasses import replace
 import torch
 
 import hdt
-from hdt.evaluation import Evaluator
+from hdt.evaluation.protocol import Evaluator
 from hdt.students import build
-from hdt.train import fit
+from hdt.training.fit import fit
 
 panel = hdt.load(sys.argv[1])
 distilled = hdt.distill(panel, method="wiener")

@@ -11,7 +11,17 @@ from typing import NamedTuple
 
 from jaxtyping import install_import_hook
 
-MATHS = ("spectrum", "windows", "start", "parameterization", "objective", "students", "train", "loop", "distance")
+MATHS = (
+    "maths",
+    "start",
+    "parameterization",
+    "objective",
+    "students",
+    "training",
+    "distillation",
+    "evaluation",
+    "tuning",
+)
 install_import_hook([f"hdt.{name}" for name in MATHS], "beartype.beartype")
 
 import numpy as np  # noqa: E402
@@ -75,12 +85,12 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    from hdt import cli
+    from hdt.cli import app
 
     def command(*words: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["hdt", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            app.main()
         streams = capsys.readouterr()
         return Result(code=caught.value.code or 0, out=streams.out, err=streams.err)
 

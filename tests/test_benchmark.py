@@ -10,8 +10,9 @@ from conftest import SMALL, make_frame
 from matplotlib.figure import Figure
 
 import hdt
-from hdt import api, benchmark, figures, published
-from hdt.evaluation import Evaluator, summary
+from hdt.evaluation import compare, figures, published
+from hdt.evaluation.protocol import Evaluator, summary
+from hdt.run import produce
 from hdt.students import DLinear, Training
 
 QUICK = SMALL
@@ -25,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_random_and_full_rows_are_always_there(frame: pd.DataFrame) -> None:
     table = hdt.compare(frame, methods=["hdt"], **DLINEAR, **QUICK)
-    assert list(table.columns) == list(benchmark.COLUMNS)
+    assert list(table.columns) == list(compare.COLUMNS)
     assert sorted(table["method"]) == ["full", "hdt", "last season", "last value", "random"]
     full = table.set_index("method").loc["full"]
     assert full["ratio_to_full"] == 1 and full["train_speedup"] == 1 and full["floats"] == 280 * 2
@@ -53,7 +54,7 @@ def test_a_row_is_what_distilling_and_training_by_hand_gives(frame: pd.DataFrame
 def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     trained: list[str] = []
-    distil, score = api.distill_panel, Evaluator.score
+    distil, score = produce.distill_panel, Evaluator.score
 
     def distilling(panel: object, settings: object) -> object:
         made.append(f"{settings.method}-{settings.seed}")
@@ -65,7 +66,7 @@ def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypa
         trained.append(f"{student}-{seed}")
         return score(self, student, series, seed)
 
-    monkeypatch.setattr(api, "distill_panel", distilling)
+    monkeypatch.setattr(produce, "distill_panel", distilling)
     monkeypatch.setattr(Evaluator, "score", scoring)
     with pytest.raises(KeyboardInterrupt):
         hdt.compare(frame, methods=["hdt"], out="out", **DLINEAR, **QUICK)
@@ -82,7 +83,7 @@ def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypa
 
 def test_another_version_of_hdt_shares_no_cell(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
-    monkeypatch.setattr("hdt.machine.versions", lambda: {"hdt-ts": "9.9.9"})
+    monkeypatch.setattr("hdt.system.machine.versions", lambda: {"hdt-ts": "9.9.9"})
     monkeypatch.setattr(Evaluator, "score", lambda *_: pytest.fail("computed again"))
     with pytest.raises(pytest.fail.Exception, match="computed again"):
         hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
@@ -149,7 +150,7 @@ def table() -> pd.DataFrame:
         for m, mse in [("random", 0.9), ("full", 0.4), ("hdt", 0.5), ("last value", 0.7)]
         for s in ("dlinear", "xpatch")
     ]  # fmt: skip
-    return pd.DataFrame(rows).reindex(columns=list(benchmark.COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=list(compare.COLUMNS))
 
 
 def test_the_markdown_table_lists_the_best_first() -> None:

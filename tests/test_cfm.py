@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 import hdt
-from hdt.correlations import Correlations, annealed, correlations, filtered, layer_inputs, running
+from hdt.maths.correlations import Correlations, annealed, correlations, filtered, layer_inputs, running
 from hdt.objective import CFM, Problem
 from hdt.objective.cfm import CFMOptions
 from hdt.students import build

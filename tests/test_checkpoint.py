@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdt import checkpoint
-from hdt.errors import InputError
 from hdt.students import STUDENTS, Training, build, flatten
-from hdt.train import Fit, Running, fit
+from hdt.system.errors import InputError
+from hdt.training import checkpoint
+from hdt.training.fit import Fit, Running, fit
 
 SERIES = torch.sin(torch.arange(120.0).reshape(60, 2) / 3)[None]
 VALIDATION = torch.cos(torch.arange(160.0).reshape(80, 2) / 3)
@@ -87,12 +87,12 @@ def test_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_best_weights_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best look is the first, before the interruption; early stopping counts from it, too."""
-    from hdt.train import Errors
+    from hdt.training.fit import Errors
 
     def scripted(student: torch.nn.Module, *_: Any) -> Errors:
         return Errors(scores.pop(0), 0.0)
 
-    monkeypatch.setattr("hdt.train.errors", scripted)
+    monkeypatch.setattr("hdt.training.fit.errors", scripted)
     training = Training(lr=1e-3, epochs=4, batch=8, min_steps=1, patience=2)
     scores = [1.0, 2.0, 3.0, 4.0]
     plain, expected = train("dlinear", training=training)
@@ -324,7 +324,7 @@ def test_the_usual_training_is_what_it_was_before_there_were_running_options() -
 COMPILED = """
 import functools, sys, torch
 from hdt.students import build, flatten
-from hdt.train import Running, Training, fit
+from hdt.training.fit import Running, Training, fit
 
 if sys.argv[1] == "cpu":
     torch.compile = functools.partial(torch.compile, backend="eager")  # what it compiles to is not ours to test

@@ -203,7 +203,7 @@ def test_an_unwritable_folder_is_refused(run, csv: Path, monkeypatch: pytest.Mon
 
 
 def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hdt.api.distill_panel", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("hdt.run.produce.distill_panel", lambda *_, **__: 1 / 0)
     result = run("distill", csv, *QUICK)
     assert result.code == 1 and "unexpected ZeroDivisionError" in result.err and "Traceback" not in result.err
     for words in (["--debug", "distill", csv, *QUICK], ["distill", csv, *QUICK, "--debug"]):
@@ -213,14 +213,15 @@ def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytes
 
 ANNOUNCED = """
 import signal, sys
-from hdt import api, cli
+from hdt.run import produce
+from hdt.cli import app
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has its children ignore it
-work = api.distill_panel
+work = produce.distill_panel
 def announced(*args, **options):
     print("started", file=sys.stderr, flush=True)
     return work(*args, **options)
-api.distill_panel = announced
-cli.main()
+produce.distill_panel = announced
+app.main()
 """
 
 
@@ -261,7 +262,7 @@ def test_cite_version_and_doctor(run) -> None:
 
 
 def test_help_is_quick_to_import_and_complete() -> None:
-    code = "import sys, hdt, hdt.cli; print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, hdt, hdt.cli.app; print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     shown = subprocess.run([sys.executable, "-m", "hdt", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0

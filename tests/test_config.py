@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hdt
-from hdt import config, methods
-from hdt.errors import InputError
-from hdt.registry import REGISTRY
+from hdt.data.registry import REGISTRY
+from hdt.distillation import config, methods
+from hdt.system.errors import InputError
 
 
 def test_defaults_come_from_the_method_and_the_data_set() -> None:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from conftest import make_frame
 
-from hdt import datasets, registry
-from hdt.errors import InputError
-from hdt.series import Panel
+from hdt.data import datasets, registry
+from hdt.data.series import Panel
+from hdt.system.errors import InputError
 
 
 @pytest.fixture

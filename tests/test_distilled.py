@@ -12,8 +12,9 @@ from conftest import SMALL, make_frame
 from safetensors.numpy import load_file, save_file
 
 import hdt
-from hdt import spectrum
-from hdt.distilled import FILES, record_evaluation
+from hdt.maths import spectrum
+from hdt.run.distilled import FILES
+from hdt.run.records import record_evaluation
 
 
 @pytest.fixture
@@ -108,13 +109,15 @@ def test_little_compression_is_said_before_the_work_and_none_is_refused(
 ) -> None:
     """280 training rows of two columns: 48 steps are 5.8 times fewer, 24 steps 11.7 times, 280 none."""
     small = {"context": 12, "horizon": 6, "iterations": 1, "k": 4}
-    with pytest.warns(hdt.api.LittleCompression, match=r"96 synthetic numbers for 560 real ones, 5.8× fewer.*--length"):
+    with pytest.warns(
+        hdt.run.produce.LittleCompression, match=r"96 synthetic numbers for 560 real ones, 5.8× fewer.*--length"
+    ):
         distilled = hdt.distill(frame, length=48, **small)
     assert any("little compression" in notice for notice in distilled.info.data.notices)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         hdt.distill(frame, length=24, **small)
-    monkeypatch.setattr(hdt.api, "distill_panel", lambda *_, **__: pytest.fail("worked first"))
+    monkeypatch.setattr(hdt.run.produce, "distill_panel", lambda *_, **__: pytest.fail("worked first"))
     with pytest.raises(hdt.InputError, match=r"1.0× fewer: that distils nothing; lower --length"):
         hdt.distill(frame, length=280, **small)
 
@@ -165,7 +168,7 @@ def test_an_existing_folder_is_refused_and_only_runs_are_replaced(frame: pd.Data
 def test_a_save_that_fails_leaves_nothing(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distilled = hdt.distill(frame, **SMALL)
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-        monkeypatch.setattr("hdt.report.write", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
+        monkeypatch.setattr("hdt.run.report.write", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
         with pytest.raises((hdt.InputError, KeyboardInterrupt)):
             distilled.save(tmp_path / "out" / "run")
         assert list((tmp_path / "out").iterdir()) == []
@@ -246,7 +249,7 @@ def test_strided_arrays_are_written_as_they_are_seen(frame: pd.DataFrame, tmp_pa
 
 
 def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: Path) -> None:
-    from hdt import report
+    from hdt.run import report
 
     page = (run / "report.html").read_text()
     assert page.count("<img") == 4 and "http" not in page
@@ -281,7 +284,7 @@ def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     ],
 )
 def test_what_image_methods_learned_is_drawn(given: dict[str, Any], titles: list[str] | None, tmp_path: Path) -> None:
-    from hdt import learned
+    from hdt.run import learned
 
     small = {**SMALL, "iterations": 2, **given}
     if "parameterization" in given:

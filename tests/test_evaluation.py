@@ -7,10 +7,10 @@ import torch
 from conftest import SMALL, make_frame
 
 import hdt
-from hdt import evaluation
+from hdt.evaluation import protocol
 from hdt.start import real_segments
 from hdt.students import STUDENTS, DLinear, Training, build
-from hdt.train import errors, fit
+from hdt.training.fit import errors, fit
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_protocol_done_by_hand(frame: pd.DataFrame)
 
 
 def test_the_learning_rate_is_the_one_best_on_validation(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
+    evaluator, tiny = protocol.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
     single = []
     for rates in [(1.0,), (1e4,), (1e-6,)]:
         monkeypatch.setattr(DLinear, "rates", rates)
@@ -70,7 +70,7 @@ def test_the_learning_rate_is_the_one_best_on_validation(frame: pd.DataFrame, mo
 def test_without_validation_the_published_rate_and_the_last_weights_are_kept(frame: pd.DataFrame) -> None:
     """By hand: AdamW at 5e-3, halved once, sixteen steps of one batch of all windows, in the order of the seed."""
     panel, tiny = hdt.load(frame), np.asarray(make_frame(60))[None].astype(np.float32)
-    evaluator = evaluation.Evaluator(panel, 12, 6, validation=False)
+    evaluator = protocol.Evaluator(panel, 12, 6, validation=False)
     student = build("dlinear", 12, 6, 2, 0)
     every = torch.tensor(tiny)[0].unfold(0, 18, 1).transpose(1, 2)
     optimizer, draw = (
@@ -90,13 +90,13 @@ def test_without_validation_the_published_rate_and_the_last_weights_are_kept(fra
     assert found["validation_mse"] == pytest.approx(errors(student, evaluator.val).mse, rel=1e-5)
     changed = make_frame()
     changed.iloc[280:320] += 1.0  # the validation part changes nothing
-    other = evaluation.Evaluator(hdt.load(changed), 12, 6, validation=False)
+    other = protocol.Evaluator(hdt.load(changed), 12, 6, validation=False)
     assert other.score("dlinear", tiny, 0)["mse"] == pytest.approx(errors(student, other.test).mse, rel=1e-5)
-    assert other.key("dlinear", 0) != evaluation.Evaluator(hdt.load(changed), 12, 6).key("dlinear", 0)
+    assert other.key("dlinear", 0) != protocol.Evaluator(hdt.load(changed), 12, 6).key("dlinear", 0)
 
 
 def test_a_learning_rate_that_diverges_is_passed_over(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluator, tiny = evaluation.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
+    evaluator, tiny = protocol.Evaluator(hdt.load(frame), 12, 6), np.asarray(make_frame(60))[None]
     monkeypatch.setattr(DLinear, "rates", (1.0,))
     expected = evaluator.score("dlinear", tiny, 0)["mse"]
     monkeypatch.setattr(DLinear, "rates", (1e36, 1.0))
@@ -121,7 +121,7 @@ def test_full_data_is_trained_once(frame: pd.DataFrame, monkeypatch: pytest.Monk
         trained.append(series.shape[1])
         return fit(student, series, *rest)
 
-    monkeypatch.setattr(evaluation, "fit", counting)
+    monkeypatch.setattr(protocol, "fit", counting)
     distilled = hdt.distill(frame, **SMALL)
     first, second = hdt.evaluate(distilled, seeds=1), hdt.evaluate(distilled, seeds=1)
     assert trained == [48] * 6 + [280] * 3 + [48] * 6  # three learning rates each
@@ -144,7 +144,7 @@ def test_students_of_fewer_channels_are_scored_on_all_beside_as_many_random_ones
         trained.append(series.shape[2])
         return fit(student, series, *rest)
 
-    monkeypatch.setattr(evaluation, "fit", counting)
+    monkeypatch.setattr(protocol, "fit", counting)
     small = {**SMALL, "method": "wiener", "features": 8, "draws": 2, "channels": 2}
     del small["k"]
     table = hdt.evaluate(hdt.distill(frame, **small), students=list(STUDENTS), seeds=1)
@@ -192,7 +192,7 @@ def test_a_cache_that_cannot_be_written_or_is_damaged_only_costs_time(
 ) -> None:
     distilled = hdt.distill(frame, **SMALL)
     first = hdt.evaluate(distilled, seeds=1)
-    for file in (evaluation.cache_folder() / "evaluations").iterdir():
+    for file in (protocol.cache_folder() / "evaluations").iterdir():
         file.write_text("{broken")
     assert hdt.evaluate(distilled, seeds=1)["mse"].tolist() == first["mse"].tolist()
     monkeypatch.setenv("HDT_CACHE_DIR", "/dev/null")

@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_students import noisy_sine
 
-from hdt.experts import Experts, Training, experts, train
+from hdt.maths.windows import windows
 from hdt.students import build, flatten
-from hdt.windows import windows
+from hdt.training.experts import Experts, Training, experts, train
 
 L, H = 6, 3
 TRAINING = Training(trajectories=2, epochs=3, lr=0.05, momentum=0.9, batch=8)
@@ -78,7 +78,9 @@ def test_an_epoch_of_small_batches_sees_every_window_once(monkeypatch: pytest.Mo
     """Values tell the step: the first values of all batches together are those of the windows 0..11."""
     series, seen = torch.arange(20.0)[:, None] / 20, []
     original = torch.nn.functional.mse_loss
-    monkeypatch.setattr("hdt.experts.functional.mse_loss", lambda a, b: seen.append(b[:, 0, 0]) or original(a, b))
+    monkeypatch.setattr(
+        "hdt.training.experts.functional.mse_loss", lambda a, b: seen.append(b[:, 0, 0]) or original(a, b)
+    )
     train("dlinear", L, H, series, Training(1, 1, 0.01, 0.9, 5), seed=0)
     assert [len(batch) for batch in seen] == [5, 5, 2]
     order = (20 * torch.cat(seen) - L).round().long().tolist()
@@ -100,7 +102,7 @@ def test_the_second_time_experts_and_their_seconds_come_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = get(tmp_path / "new" / "folder")
-    monkeypatch.setattr("hdt.experts.train", refuse)
+    monkeypatch.setattr("hdt.training.experts.train", refuse)
     second = get(tmp_path / "new" / "folder")
     assert torch.equal(second.checkpoints, first.checkpoints)
     (file,) = (tmp_path / "new" / "folder").iterdir()
@@ -128,7 +130,7 @@ def test_other_data_and_settings_have_experts_of_their_own(
     change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get(tmp_path)
-    monkeypatch.setattr("hdt.experts.train", refuse)
+    monkeypatch.setattr("hdt.training.experts.train", refuse)
     get(tmp_path)
     with pytest.raises(AssertionError, match="trained instead"):
         get(tmp_path, **CHANGED[change])
@@ -150,7 +152,7 @@ def test_a_damaged_file_is_trained_again(damage: str, tmp_path: Path, monkeypatc
     again = get(tmp_path)
     assert torch.equal(again.checkpoints, first.checkpoints) and again.saved_seconds == 0
     if damage != "folder":
-        monkeypatch.setattr("hdt.experts.train", refuse)
+        monkeypatch.setattr("hdt.training.experts.train", refuse)
         assert get(tmp_path).saved_seconds > 0
 
 
@@ -163,6 +165,6 @@ def test_a_cache_below_a_file_only_costs_time(tmp_path: Path) -> None:
 def test_a_full_or_read_only_cache_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that root may not write to are rare, so the file is sent into one that does not exist."""
     monkeypatch.setattr(
-        "hdt.experts.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
+        "hdt.training.experts.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
     )
     assert get(tmp_path).saved_seconds == 0

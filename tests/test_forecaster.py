@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from conftest import make_frame
 
-from hdt import folders
-from hdt.errors import InputError
+from hdt.system import folders
+from hdt.system.errors import InputError
 from hdt.tuning import forecaster
 from hdt.tuning.forecaster import Forecaster
 from hdt.tuning.record import ForecasterRecord

@@ -7,10 +7,10 @@ import torch
 from conftest import SMALL, make_frame
 
 import hdt
-from hdt.config import resolve
-from hdt.distance import nearest_distance
-from hdt.loop import objective_of, optimise
-from hdt.methods import METHODS
+from hdt.distillation.config import resolve
+from hdt.distillation.loop import objective_of, optimise
+from hdt.distillation.methods import METHODS
+from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES, Problem
 from hdt.parameterization import PARAMETERIZATIONS, Size, build
 from hdt.start import STARTS, real_segments

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
 
-from hdt import moments
-from hdt.errors import InputError
-from hdt.moments import Moments
+from hdt.maths import moments
+from hdt.maths.moments import Moments
+from hdt.maths.windows import windows
 from hdt.objective import Problem, Wiener
-from hdt.windows import windows
+from hdt.system.errors import InputError
 
 L, H = 6, 3
 

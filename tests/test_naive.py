@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hdt
-from hdt import naive
+from hdt.evaluation import naive
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 20), st.integers(1, 3), st.integers(0, 99))

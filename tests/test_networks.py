@@ -10,11 +10,11 @@ from test_students import noisy_sine
 from torch import nn
 from torch.nn.functional import gelu, layer_norm, mse_loss
 
-from hdt.errors import InputError
+from hdt.maths.windows import windows
 from hdt.students import ITransformer, Student, XPatch, backbone, build
 from hdt.students.itransformer import Layer
 from hdt.students.xpatch import exponential_average
-from hdt.windows import windows
+from hdt.system.errors import InputError
 
 DEEP = ["itransformer", "xpatch"]
 

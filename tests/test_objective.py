@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from hdt import spectrum
-from hdt.errors import InputError
+from hdt.maths import spectrum
 from hdt.objective import GradientMatching, HarmonicMatching, Problem
 from hdt.start import random_phases, real_segments
 from hdt.students import build
+from hdt.system.errors import InputError
 
 
 def double(*shape: int, seed: int = 0) -> torch.Tensor:

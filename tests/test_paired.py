@@ -7,7 +7,7 @@ from conftest import SMALL
 from scipy import stats
 
 import hdt
-from hdt import paired
+from hdt.evaluation import paired
 from hdt.students import DLinear, Training
 
 

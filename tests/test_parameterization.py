@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdt.errors import InputError
-from hdt.grid import Grid, dominant_period
+from hdt.maths.grid import Grid, dominant_period
+from hdt.maths.transforms import closest_tensors, compose, dct2, dct4, idct2
 from hdt.parameterization import NSD, PARAMETERIZATIONS, FreD, Harmonic, Parameterization, Raw, Size
 from hdt.parameterization.fred import FreDOptions, choose
 from hdt.parameterization.nsd import AXES, NSDOptions
-from hdt.transforms import closest_tensors, compose, dct2, dct4, idct2
+from hdt.system.errors import InputError
 
 EXACT = (Raw, Harmonic)
 

@@ -15,7 +15,8 @@ import pytest
 from conftest import make_frame
 
 import hdt
-from hdt import config, published
+from hdt.distillation import config
+from hdt.evaluation import published
 
 REFERENCES = Path(__file__).parent / "recipe_losses.json"
 TINY = {"length": 48, "context": 12, "horizon": 6, "iterations": 3}

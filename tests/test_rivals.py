@@ -16,11 +16,11 @@ from sklearn.metrics.pairwise import paired_cosine_distances
 from test_experts import dlinear_forecast, dlinear_gradient, refuse
 
 import hdt
-from hdt.experts import Experts
-from hdt.machine import cache_folder
+from hdt.maths.windows import windows
 from hdt.objective import CondTSF, GradientCosine, Problem, TrajectoryMatching
 from hdt.students import build, flatten
-from hdt.windows import windows
+from hdt.system.machine import cache_folder
+from hdt.training.experts import Experts
 
 L, H = 4, 3
 WEIGHTS = 2 * (L * H + H)
@@ -163,8 +163,10 @@ def test_experts_from_the_cache_give_the_same_series_and_count_their_time(
     objective: str, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = hdt.distill(frame, **{**TRAJECTORY, "objective": objective}, iterations=4)
-    monkeypatch.setattr("hdt.experts.train", refuse)
-    monkeypatch.setattr("hdt.loop.time.perf_counter", lambda: 0.0)  # what is left is what the cache has saved
+    monkeypatch.setattr("hdt.training.experts.train", refuse)
+    monkeypatch.setattr(
+        "hdt.distillation.loop.time.perf_counter", lambda: 0.0
+    )  # what is left is what the cache has saved
     second = hdt.distill(frame, **{**TRAJECTORY, "objective": objective}, iterations=4)
     np.testing.assert_array_equal(second.values, first.values)
     with safe_open(next(cache_folder().iterdir()), framework="pt") as stored:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
-from hdt.errors import InputError
-from hdt.select import candidates, features, herding, k_center
 from hdt.start import start
+from hdt.start.select import candidates, features, herding, k_center
+from hdt.system.errors import InputError
 
 
 def cloud(size: int, dimensions: int, seed: int) -> torch.Tensor:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hdt.datasets import load
-from hdt.errors import InputError
-from hdt.frames import format_step, parse_step
-from hdt.series import Panel, Scaler
+from hdt.data.datasets import load
+from hdt.data.frames import format_step, parse_step
+from hdt.data.series import Panel, Scaler
+from hdt.system.errors import InputError
 
 
 def as_long(frame: pd.DataFrame, names: tuple[str, str, str] = ("unique_id", "ds", "y")) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.signal import welch
 from statsmodels.tsa.stattools import acf
 
-from hdt import spectrum
-from hdt.errors import InputError
+from hdt.maths import spectrum
+from hdt.system.errors import InputError
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 series = st.tuples(st.integers(2, 40), st.integers(1, 3)).flatmap(

@@ -9,7 +9,7 @@ from conftest import SMALL, make_frame
 from statsmodels.tsa.stattools import adfuller, kpss
 
 import hdt
-from hdt.stationarity import CHANNELS, drifts, notice
+from hdt.maths.stationarity import CHANNELS, drifts, notice
 
 
 def walk(rows: int, seed: int = 0) -> np.ndarray:

@@ -10,10 +10,10 @@ from sklearn.linear_model import LinearRegression
 from torch.func import functional_call
 from torch.nn.functional import avg_pool1d
 
-from hdt.errors import InputError
+from hdt.maths.windows import windows
 from hdt.students import STUDENTS, Training, backbone, build, flatten, forecast_gradient, unflatten
-from hdt.train import CHECKS, Errors, _batch, device_of, errors, fit
-from hdt.windows import windows
+from hdt.system.errors import InputError
+from hdt.training.fit import CHECKS, Errors, _batch, device_of, errors, fit
 
 
 def test_dlinear_has_two_maps_shared_by_all_channels() -> None:
@@ -85,7 +85,7 @@ def test_errors_count_every_window_whatever_the_batch(monkeypatch: pytest.Monkey
     every = windows(series, 24, 12)
     gap = student(every[:, :24]) - every[:, 24:]
     expected = gap.square().mean().item(), gap.abs().mean().item()
-    monkeypatch.setattr("hdt.train.BATCH_ELEMENTS", 36 * 2 * 7)  # 7 windows per batch: the last one is partial
+    monkeypatch.setattr("hdt.training.fit.BATCH_ELEMENTS", 36 * 2 * 7)  # 7 windows per batch: the last one is partial
     assert errors(student, series) == pytest.approx(expected, rel=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.Mo
         seen.append(student.trend.weight.clone())
         return Errors(script[len(seen) - 1], 0.0)
 
-    monkeypatch.setattr("hdt.train.errors", scripted)
+    monkeypatch.setattr("hdt.training.fit.errors", scripted)
     student = build("dlinear", 24, 12, 2, seed=0)
     run = fit(student, noisy_sine()[None], noisy_sine(), seed=0, training=Training(lr=5e-3, patience=3))
     assert run.validation_mse == 1.0
@@ -250,7 +250,7 @@ def test_mixed_windows_take_each_channel_whole_from_one_chosen_window(
 
 def test_training_mixes_channels_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("hdt.train._batch", lambda *given: seen.append(given[2]) or _batch(*given))
+    monkeypatch.setattr("hdt.training.fit._batch", lambda *given: seen.append(given[2]) or _batch(*given))
     for shuffle in (False, True):
         training = Training(lr=1e-3, epochs=1, min_steps=1, batch=100, shuffle_channels=shuffle)
         fit(build("dlinear", 24, 12, 2, seed=0), noisy_sine(60)[None], noisy_sine(), seed=0, training=training)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from hdt import timeaxis
+from hdt.run import timeaxis
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from conftest import SMALL, make_frame
 from safetensors.torch import load_file, save_file
 
 import hdt
-from hdt import machine
-from hdt.errors import InputError
-from hdt.evaluation import Evaluator
+from hdt.evaluation.protocol import Evaluator
 from hdt.students import STUDENTS, Training
+from hdt.system import machine
+from hdt.system.errors import InputError
 from hdt.tuning import student as tuning
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.student import StudentForecaster, tune_student

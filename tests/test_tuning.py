@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import hdt
-from hdt.errors import InputError
+from hdt.system.errors import InputError
 from hdt.tuning import base as bases
 from hdt.tuning import loop, moirai, progress, score
 from hdt.tuning.crps import crps

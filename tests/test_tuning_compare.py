@@ -11,7 +11,7 @@ import pytest
 from conftest import SMALL, Result, make_frame, refused
 
 import hdt
-from hdt.errors import InputError
+from hdt.system.errors import InputError
 from hdt.tuning import compare as comparison
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"

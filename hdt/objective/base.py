@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hdt.errors import InputError
-from hdt.options import Options
+from hdt.system.errors import InputError
+from hdt.system.options import Options
 
 Terms = dict[str, Tensor]
 

@@ -32,13 +32,22 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from hdt.correlations import Correlations, Filter, annealed, average, correlations, filtered, layer_inputs, running
-from hdt.experts import Training, experts
-from hdt.machine import cache_folder
+from hdt.maths.correlations import (
+    Correlations,
+    Filter,
+    annealed,
+    average,
+    correlations,
+    filtered,
+    layer_inputs,
+    running,
+)
+from hdt.maths.windows import windows
 from hdt.objective.base import Objective, Terms
-from hdt.options import Options
 from hdt.students import backbone, unflatten
-from hdt.windows import windows
+from hdt.system.machine import cache_folder
+from hdt.system.options import Options
+from hdt.training.experts import Training, experts
 
 REAL_BATCH = 256  # real windows at a time
 

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from hdt.maths.windows import windows
 from hdt.objective.base import Objective, Terms
-from hdt.options import Options
 from hdt.students import backbone, build, flatten, forecast_gradient, unflatten
-from hdt.windows import windows
+from hdt.system.options import Options
 
 
 class DCOptions(Options):

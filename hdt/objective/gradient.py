@@ -23,12 +23,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt import spectrum
+from hdt.maths import spectrum
+from hdt.maths.windows import windows
 from hdt.objective.base import Objective, Terms
-from hdt.options import Options
 from hdt.start import real_segments
 from hdt.students import backbone, build, flatten, forecast_gradient
-from hdt.windows import windows
+from hdt.system.options import Options
 
 
 class GradientOptions(Options):

@@ -23,10 +23,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt import spectrum
-from hdt.errors import require
+from hdt.maths import spectrum
 from hdt.objective.base import Objective, Problem, Terms
 from hdt.objective.gradient import GradientMatching, GradientOptions
+from hdt.system.errors import require
 
 ENERGY = 0.99  # of the channels' mean amplitude spectrum, for k = auto
 DRAWS = 8  # of L_grad, for lam = auto

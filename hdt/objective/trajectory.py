@@ -24,12 +24,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt.experts import Training, experts
-from hdt.machine import cache_folder
+from hdt.maths.windows import windows
 from hdt.objective.base import Objective, Terms
-from hdt.options import Options
 from hdt.students import backbone, forecast_error, forecast_gradient
-from hdt.windows import windows
+from hdt.system.machine import cache_folder
+from hdt.system.options import Options
+from hdt.training.experts import Training, experts
 
 
 class TrajectoryOptions(Options):

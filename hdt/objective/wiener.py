@@ -1,7 +1,7 @@
 """Wiener: the exact full-data loss of the forecaster trained to optimality on the synthetic series (ours).
 
 A linear student on features φ of the context, trained on synthetic windows with ridge ρ, has a closed form,
-and its error over *all* real windows needs only the real moments A, B, c (:mod:`hdt.moments`):
+and its error over *all* real windows needs only the real moments A, B, c (:mod:`hdt.maths.moments`):
 
     W(S) = (a(S) + ρ·tr a(S)/D·I)⁻¹ b(S)            L(S) = tr(WᵀAW) − 2 tr(WᵀB) + c
 
@@ -30,12 +30,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt import moments
-from hdt.errors import InputError
-from hdt.moments import Features, Moments
+from hdt.maths import moments
+from hdt.maths.moments import Features, Moments
+from hdt.maths.windows import windows
 from hdt.objective.base import Objective, Terms
-from hdt.options import Options
-from hdt.windows import windows
+from hdt.system.errors import InputError
+from hdt.system.options import Options
 
 EPS = 1e-5
 

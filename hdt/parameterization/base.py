@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.options import Options
+from hdt.system.options import Options
 
 Params = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]

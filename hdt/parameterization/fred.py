@@ -6,8 +6,8 @@ An image is stored as its k most telling coefficients of a 2D cosine transform (
 
 Var_i is the variance of coefficient i over real images, averaged over channels. The mask is fixed; k
 coefficients instead of R·P leave room for ⌊R·P/k⌋ times as many instances at equal floats. Images are
-series folded by their dominant period (:mod:`hdt.grid`): coefficient (a, b) is a waveform b within the period that
-changes a half-waves over the series.
+series folded by their dominant period (:mod:`hdt.maths.grid`): coefficient (a, b) is a waveform b within the period
+that changes a half-waves over the series.
 
 Deviations and choices: orthonormal DCT-II (the authors scale it otherwise, hence their learning rates of
 1e8), Adam instead of SGD with momentum 0.5. Series have no classes, so there is one mask. The variance throws away
@@ -25,12 +25,12 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from hdt.errors import require
-from hdt.grid import Grid, dominant_period
-from hdt.options import Options
+from hdt.maths.grid import Grid, dominant_period
+from hdt.maths.transforms import dct2, idct2
+from hdt.maths.windows import windows
 from hdt.parameterization.base import Parameterization, Params, Shapes
-from hdt.transforms import dct2, idct2
-from hdt.windows import windows
+from hdt.system.errors import require
+from hdt.system.options import Options
 
 MOST_CELLS = 2**24  # of the real series that the mask is chosen from, at most 512 of them, evenly spaced
 

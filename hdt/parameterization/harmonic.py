@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt import spectrum
+from hdt.maths import spectrum
 from hdt.parameterization.base import Parameterization, Params, Shapes
 
 

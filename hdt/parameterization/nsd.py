@@ -6,7 +6,8 @@ K_j, one matrix per axis, and every pair of the two gives samples (section 3.2):
     x_ij = T_i ×₁ K_j¹ ×₂ K_j² ×₃ K_j³ ×₄ K_j⁴,    T_i [t1, t2, t3, t4],  K_jᵈ [t_d, u_d]
 
 so N_T·N_K·u1 samples [u2, u3, u4] for N_T·Πt + N_K·Σ t_d·u_d floats. The axes of series are instance, channel,
-cycle and phase within the cycle (:mod:`hdt.grid`); a learned channel kernel makes the order of channels immaterial.
+cycle and phase within the cycle (:mod:`hdt.maths.grid`); a learned channel kernel makes the order of channels
+immaterial.
 
 Kernels start as random orthonormal rows (NSD), as the first rows of a cosine transform (``dct``: eq. 4, whose
 cosines are those of DCT-IV) or as the leading singular vectors of the starting series (``svd``), and are
@@ -27,11 +28,11 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from hdt.errors import require
-from hdt.grid import Grid, dominant_period
-from hdt.options import Options
+from hdt.maths.grid import Grid, dominant_period
+from hdt.maths.transforms import closest_tensors, compose, dct4
 from hdt.parameterization.base import Parameterization, Params, Shapes, Size
-from hdt.transforms import closest_tensors, compose, dct4
+from hdt.system.errors import require
+from hdt.system.options import Options
 
 AXES = ("instance", "channel", "cycle", "phase")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from hdt.errors import InputError
 from hdt.students.base import Student
 from hdt.students.dlinear import DLinear
 from hdt.students.itransformer import ITransformer
 from hdt.students.xpatch import XPatch
+from hdt.system.errors import InputError
 
 STUDENTS: dict[str, type[Student]] = {"dlinear": DLinear, "itransformer": ITransformer, "xpatch": XPatch}
 

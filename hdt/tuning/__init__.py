@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from hdt.distilled import Distilled
-from hdt.errors import require
-from hdt.series import Panel
+from hdt.data.series import Panel
+from hdt.run.distilled import Distilled
+from hdt.system.errors import require
 from hdt.tuning.forecaster import MODELS, Forecaster
 
 __all__ = ["Forecaster", "finetune"]
@@ -41,9 +41,9 @@ def finetune(
     when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,
     ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of Moirai ``pattern``, ``patch``,
     ``noise`` and ``mix``, see :func:`hdt.tuning.moirai.tune_moirai`; of students ``compile`` and ``augment``, see
-    :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.errors.InputError`.
+    :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
     """
-    from hdt.evaluation import real_data
+    from hdt.run.source import real_data
 
     require(model in MODELS, f"unknown model {model!r}; known: {', '.join(MODELS)}")
     if not isinstance(distilled, Distilled):

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdt.errors import InputError, require
+from hdt.system.errors import InputError, require
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule

@@ -16,14 +16,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from hdt import api, checkpoint
-from hdt.distilled import Distilled
-from hdt.errors import require
-from hdt.evaluation import kept, real_data, same_data
-from hdt.methods import find
-from hdt.series import Panel
+from hdt.data.series import Panel
+from hdt.distillation.methods import find
+from hdt.evaluation.protocol import kept
+from hdt.run import produce
+from hdt.run.distilled import Distilled
+from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
-from hdt.train import device_of
+from hdt.system.errors import require
+from hdt.training import checkpoint
+from hdt.training.fit import device_of
 from hdt.tuning.base import check_size, load_base, parameters
 from hdt.tuning.moirai import choose_patch, tune_values
 from hdt.tuning.progress import Plan
@@ -68,7 +70,7 @@ class Work:
             draw = torch.Generator().manual_seed(seed)
             values = real_segments(some_channels(train, run.channels, draw), run.sequences, run.length, draw).numpy()
         else:
-            made = api.distill(panel, **{**self._recipe(row), "seed": seed, "device": self.device.type})
+            made = produce.distill(panel, **{**self._recipe(row), "seed": seed, "device": self.device.type})
             values, distill_seconds = made.values, made.info.seconds
         tuned = tune_values(
             values, panel, base=self.base, context=context, horizon=horizon, seed=seed, device=self.device.type,
@@ -111,7 +113,7 @@ def compare(
 
     ``settings`` are those of :func:`hdt.tuning.moirai.tune_moirai`. Finished cells are kept in ``out`` and not
     computed again. ``watch`` is called before each cell with (label, done, total). See :func:`summary` for the
-    columns. Raises :class:`hdt.errors.InputError`.
+    columns. Raises :class:`hdt.system.errors.InputError`.
     """
     _check(methods, seeds, settings)
     on = device_of(device)

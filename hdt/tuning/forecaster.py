@@ -10,15 +10,20 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from hdt import folders
-from hdt.errors import InputError, require
-from hdt.frames import Table, format_step, parse_step, read_frame
+from hdt.data.frames import Table, format_step, parse_step, read_frame
+from hdt.system import folders
+from hdt.system.errors import InputError, require
 from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
+
+if TYPE_CHECKING:
+    import torch
+
+    from hdt.data.series import Panel
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
 MODELS = {
@@ -80,7 +85,7 @@ class Forecaster(ABC):
 
         ``frame`` is wide or long, as for :func:`hdt.load`; its last L rows are read. Without ``quantiles`` the
         columns keep their names; quantile 0.1 of a wide column ``load`` is called ``load/0.1``, that of a
-        long frame's target ``y/0.1``. Raises :class:`hdt.errors.InputError` for a frame that is too short,
+        long frame's target ``y/0.1``. Raises :class:`hdt.system.errors.InputError` for a frame that is too short,
         lacks values, has another time step than the data that the model was tuned on, or columns it does not know.
         """
         levels = _levels(quantiles)
@@ -101,7 +106,7 @@ class Forecaster(ABC):
         """Write the forecaster folder in one move: either all of it is there, or none.
 
         An existing folder is refused unless ``force``, and then only a forecaster folder or an empty one is
-        replaced. Raises :class:`hdt.errors.InputError` when the place cannot be written.
+        replaced. Raises :class:`hdt.system.errors.InputError` when the place cannot be written.
         """
         folder = Path(folder)
         with folders.one_move(folder, "forecaster", force) as scratch:
@@ -117,6 +122,12 @@ class Forecaster(ABC):
         module, name = MODELS[record.model].split(":")
         kind: type[Forecaster] = getattr(import_module(module), name)
         return kind._read(Path(folder), record)
+
+    @abstractmethod
+    def test_errors(self, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
+        """Errors on the test part of ``panel`` in scaled units, a row per set of weights: ``weights`` names them, of
+        what it was tuned from first, then its own. The test part is read here, once by each.
+        """
 
     @abstractmethod
     def _predict(

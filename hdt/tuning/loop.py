@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from hdt.train import seeded
+from hdt.training.fit import seeded
 from hdt.tuning.base import import_moirai
 from hdt.tuning.crps import is_divergence
 from hdt.tuning.progress import PRECISIONS, Outcome, Plan, Progress, Watcher

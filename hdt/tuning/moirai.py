@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt import machine
-from hdt.distilled import Distilled
-from hdt.errors import require
-from hdt.evaluation import real_data, same_data
-from hdt.frames import format_step
-from hdt.series import Panel
-from hdt.train import device_of, seeded
+from hdt.data.frames import format_step
+from hdt.data.series import Panel
+from hdt.run.distilled import Distilled
+from hdt.run.source import real_data, same_data
+from hdt.system import machine
+from hdt.system.errors import require
+from hdt.training.fit import device_of, seeded
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
@@ -31,7 +32,7 @@ from hdt.tuning.progress import Outcome, Plan, Watcher
 from hdt.tuning.record import ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
-from hdt.tuning.score import entries, predictor
+from hdt.tuning.score import entries, predictor, score
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
@@ -58,6 +59,14 @@ class MoiraiForecaster(Forecaster):
     def patch(self) -> int:
         """Steps per token."""
         return int(self.training["patch"])
+
+    def test_errors(self, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
+        """Errors of ``zero-shot`` and ``fine-tuned``, see :func:`hdt.tuning.score.score`."""
+        networks = {"zero-shot": bases.load_base(self.training["base"]), "fine-tuned": self.network}
+        return [
+            {"weights": name, **score(network, panel, self.context, self.horizon, self.patch, device)}
+            for name, network in networks.items()
+        ]
 
     def _predict(
         self, values: np.ndarray, columns: Sequence[str], quantiles: Sequence[float] | None
@@ -148,7 +157,7 @@ def tune_values(
     The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
     all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
     which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
-    Raises :class:`hdt.errors.InputError` for bad input and lack of memory.
+    Raises :class:`hdt.system.errors.InputError` for bad input and lack of memory.
     """
     on = device_of(device)
     bases.check_size(base, None, device)

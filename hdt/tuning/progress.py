@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from hdt import checkpoint
-from hdt.errors import require
+from hdt.system.errors import require
+from hdt.training import checkpoint
 from hdt.tuning.crps import crps
 
 if TYPE_CHECKING:

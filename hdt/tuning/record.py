@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from hdt.errors import InputError, require
-from hdt.frames import parse_step
-from hdt.records import Strict
-from hdt.series import Scaler
+from hdt.data.frames import parse_step
+from hdt.data.series import Scaler
+from hdt.run.records import Strict
+from hdt.system.errors import InputError, require
 
 if TYPE_CHECKING:
     from torch import nn

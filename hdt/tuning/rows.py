@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hdt.windows import windows
+from hdt.maths.windows import windows
 
 
 class Rows:

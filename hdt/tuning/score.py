@@ -1,4 +1,4 @@
-"""Test errors of fine-tuned forecasters; of Moirai by gluonts: its predictor, its rolling windows, its metrics."""
+"""Test errors of Moirai by gluonts: its predictor, its rolling windows, its metrics."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hdt.evaluation import scaled_part
-from hdt.naive import season_of
-from hdt.series import Panel
-from hdt.train import errors, seeded
-from hdt.tuning.base import import_moirai, load_base
-from hdt.tuning.forecaster import Forecaster
+from hdt.data.series import Panel
+from hdt.evaluation.naive import season_of
+from hdt.training.fit import seeded
+from hdt.tuning.base import import_moirai
 
 if TYPE_CHECKING:
     from gluonts.torch import PyTorchPredictor
@@ -83,29 +81,3 @@ def score(
         )  # fmt: skip
     names = ("mse", "mae", "mase", "crps")
     return {**dict(zip(names, map(float, table.iloc[0]), strict=True)), "forecasts": len(data)}
-
-
-def results(forecaster: Forecaster, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
-    """Test errors before and after fine-tuning, in scaled units; the test part is read here, once each.
-
-    Moirai: ``zero-shot`` and ``fine-tuned``, see :func:`score`. Students: ``mse`` and ``mae`` over every test
-    window, of ``trained`` and, when it went on from a forecaster folder, of that ``base``.
-    """
-    from hdt.tuning.moirai import MoiraiForecaster
-    from hdt.tuning.student import StudentForecaster
-
-    base, context, horizon = forecaster.training["base"], forecaster.context, forecaster.horizon
-    if isinstance(forecaster, MoiraiForecaster):
-        networks = {"zero-shot": load_base(base), "fine-tuned": forecaster.network}
-        return [
-            {"weights": name, **score(network, panel, context, horizon, forecaster.patch, device)}
-            for name, network in networks.items()
-        ]
-    own = {} if base is None else {"base": Forecaster.load(base)}
-    test = scaled_part(panel, "test", context, horizon).to(device)
-    rows = []
-    for name, model in {**own, "trained": forecaster}.items():
-        assert isinstance(model, StudentForecaster)
-        rows.append({"weights": name, **errors(model.network.to(device), test)._asdict()})
-        model.network.cpu()
-    return rows

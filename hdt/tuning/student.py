@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from hdt import machine
-from hdt.distilled import Distilled
-from hdt.errors import InputError, require
-from hdt.evaluation import real_data, same_data, scaled_part, trainings
-from hdt.frames import format_step
-from hdt.series import Panel
+from hdt.data.frames import format_step
+from hdt.data.series import Panel
+from hdt.evaluation.protocol import scaled_part, trainings
+from hdt.run.distilled import Distilled
+from hdt.run.source import real_data, same_data
 from hdt.students import STUDENTS, Student, Training, build
-from hdt.train import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
+from hdt.system import machine
+from hdt.system.errors import InputError, require
+from hdt.training.fit import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.record import ForecasterRecord, ScalerRecord, read_weights, write_weights
 
@@ -32,6 +33,17 @@ class StudentForecaster(Forecaster):
         require(record.scaler is not None, f"a {record.model} forecaster needs the scaler of its data")
         super().__init__(record)
         self.network = network.cpu().eval()
+
+    def test_errors(self, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
+        """``mse`` and ``mae`` over every test window, of ``base``, where it went on from one, and ``trained``."""
+        base = self.training["base"]
+        own = {} if base is None else {"base": _base(base, self.model, self.context, self.horizon)}
+        test = scaled_part(panel, "test", self.context, self.horizon).to(device)
+        rows = []
+        for name, each in {**own, "trained": self}.items():
+            rows.append({"weights": name, **errors(each.network.to(device), test)._asdict()})
+            each.network.cpu()
+        return rows
 
     @torch.no_grad()
     def _predict(
@@ -121,13 +133,13 @@ def tune_student(
     :func:`hdt.evaluate`; the test part is not read. ``base`` is the folder of a saved forecaster to train
     further; where nothing does better on validation it is returned as it is. Context and horizon are those of
     ``base``, else of the run, unless given. ``precision``, ``compile``, ``clip``, ``steps`` and ``checkpoint`` are
-    those of :class:`hdt.train.Running`; ``lr``, ``batch`` and ``augment`` those of training. ``watch`` is called
+    those of :class:`hdt.training.fit.Running`; ``lr``, ``batch`` and ``augment`` those of training. ``watch`` is called
     with (step, steps, validation error), counted over all trainings that validation chooses from.
 
     The forecaster's ``training`` facts: ``steps``, ``samples`` (windows seen) and ``seconds`` of all these
     trainings, each of them in ``trainings``; ``learning_rate`` and ``steps_to_best`` of the one that was kept (null
     and 0 when the base was); ``validation_mse``, and of the base ``validation_mse_before``. Raises
-    :class:`hdt.errors.InputError` for bad input, a diverging training and lack of memory.
+    :class:`hdt.system.errors.InputError` for bad input, a diverging training and lack of memory.
     """
     require(model in STUDENTS, f"unknown student {model!r}; known: {', '.join(STUDENTS)}")
     require(lr is None or 0 < lr < 1e37, f"lr={lr}: expected a positive number")

@@ -10,7 +10,7 @@ from digits import CLASSES, Digits, Split, Training, digits, fit
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from hdt.correlations import Correlations, Filter, annealed, correlations, filtered, layer_inputs, running
+from hdt.maths.correlations import Correlations, Filter, annealed, correlations, filtered, layer_inputs, running
 
 
 class Filtering(NamedTuple):

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
-from hdt.grid import Grid
+from hdt.maths.grid import Grid
 
 CLASSES, SIDE = 10, 8
 GRID = Grid(SIDE * SIDE, SIDE)  # an image [1, 8, 8] is a series [64, 1] folded by period 8

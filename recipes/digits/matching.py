@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from hdt.maths.transforms import dct2
 from hdt.parameterization import NSD, FreD, Parameterization, Raw, Size
 from hdt.parameterization.fred import FreDOptions, choose
 from hdt.parameterization.nsd import NSDOptions
-from hdt.transforms import dct2
 
 
 class Matching(NamedTuple):

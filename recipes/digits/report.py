@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from digits import digits
 
-from hdt.paired import interval
+from hdt.evaluation.paired import interval
 
 PAIRS = [  # claim, better, worse
     *(("FreD > pixels", f"fred{k}", "pixels") for k in (8, 16, 32)),

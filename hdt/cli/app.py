@@ -1,0 +1,268 @@
+"""The command line: parse, call the api, print. Data on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from hdt.cli import bench, data, tune
+from hdt.cli.terminal import (
+    AsJson,
+    DownloadBar,
+    print_json,
+    print_settings,
+    print_summary,
+    print_table,
+    progress_bar,
+    say,
+)
+from hdt.system.errors import InputError
+
+NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
+INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
+
+app = typer.Typer(
+    help="Distil a long time series into a few hundred synthetic steps on which forecasters train as well.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.add_typer(bench.recipes, name="recipes")
+
+Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from hdt.version import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def distill(
+    context_: typer.Context,
+    data: Annotated[
+        str | None, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")
+    ] = None,
+    method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
+    length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
+    sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
+    channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
+    budget: Annotated[int | None, Option(help="Stored floats at most: sets M and the channels.")] = None,
+    k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, or auto: 99% of the energy.")] = None,
+    lam: Annotated[str | None, Option("--lam", help="λ, weight of the amplitudes, or auto: equal gradients.")] = None,
+    acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
+    context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
+    horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
+    parameterization: Annotated[str | None, Option(help="What is learned; see the README.")] = None,
+    objective: Annotated[str | None, Option(help="What is matched; see the README.")] = None,
+    backbone: Annotated[str | None, Option(help="Student whose gradients are matched.")] = None,
+    start: Annotated[
+        str | None,
+        Option(help="phase: real spectrum, random phases; real: a real segment; herding, kcenter: chosen ones."),
+    ] = None,
+    iterations: Annotated[int | None, Option(help="Optimiser steps.")] = None,
+    learning_rate: Annotated[float | None, Option(help="Adam's, cosine to zero.")] = None,
+    period: Annotated[int | None, Option(help="Steps per row, for methods that fold series.")] = None,
+    option: Annotated[list[str] | None, Option(help="Any other hyperparameter, name=value.")] = None,
+    seed: Annotated[int | None, Option(help="Equal seeds give equal bytes.")] = None,
+    device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
+    missing: Annotated[str | None, Option(help="auto: interpolate up to 5% of a column; error; interpolate.")] = None,
+    split: Annotated[str | None, Option(help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")] = None,
+    time_column: Annotated[str | None, Option(help="Name of the time column.")] = None,
+    id_column: Annotated[str | None, Option(help="Series column of a long table.")] = None,
+    target_column: Annotated[str | None, Option(help="Value column of a long table.")] = None,
+    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
+    out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
+    force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Distil DATA and write a run folder."""
+    from hdt.distillation import config
+    from hdt.run import produce
+    from hdt.run.distilled import check_target
+
+    named, from_recipe = config.read_recipe(recipe) if recipe else (None, {})
+    data = data or named
+    if data is None:
+        raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
+    flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
+    flags |= {name: config.number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
+    if split is not None:
+        flags["split"] = _split(split)
+    given = {**from_recipe, **config.parse_options(option), **flags}
+    panel, settings = produce.prepare(data, progress=DownloadBar(), **given)
+    if dry_run:
+        plan = produce.plan(panel, settings)
+        return print_json(plan) if as_json else print_settings(plan)
+    out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
+    check_target(out, force)
+    little = produce.little_compression(panel, settings)
+    if little is not None:
+        say(f"note: {little}")
+    with progress_bar() as bar:
+        task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
+        distilled = produce.distill_panel(
+            panel, settings,
+            watch=lambda done, _, terms: bar.update(task, completed=done, description=f"loss {terms['loss']:.4f}"),
+        )  # fmt: skip
+    distilled.save(out, force=force)
+    info = distilled.info
+    for notice in info.data.notices:
+        if notice != little:  # said before the work
+            say(f"note: {notice}")
+    if as_json:
+        fields = {
+            "method": settings.method, "dataset": panel.name, "length": settings.length,
+            "channels": len(distilled.columns), "floats": info.floats, "compression": info.compression,
+            "seconds": info.seconds, "peak_rss_mb": info.peak_rss_mb, "out": str(out),
+            "psd_gap": info.psd_gap, "acf_gap": info.acf_gap,
+        }  # fmt: skip
+        return print_json(fields)
+    print_summary(distilled, out)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    student: Annotated[list[str] | None, Option(help="Student to train; repeat for several.")] = None,
+    seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    augment: bench.Augment = False,
+    no_validation: bench.NoValidation = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train students on a run, on random segments and on all data; print their test errors."""
+    from hdt.evaluation import protocol
+    from hdt.run.distilled import Distilled
+    from hdt.run.records import record_evaluation
+
+    distilled = Distilled.load(run)
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=None)
+        table = protocol.evaluate(
+            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device, augment=augment,
+            validation=not no_validation,
+            watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
+        )  # fmt: skip
+    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    record_evaluation(run, rows)
+    own = [row for row in rows if row["trained_on"] == "distilled"]
+    if as_json:
+        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
+        return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
+    headings = ["student", "trained on", "MSE", "MAE", "vs full", "training"]
+    cells = [
+        [
+            row["student"], row["trained_on"], f"{row['mse']:.3f} ± {row['mse_std']:.3f}",
+            f"{row['mae']:.3f} ± {row['mae_std']:.3f}", f"{row['ratio_to_full']:.2f}×", f"{row['train_seconds']:.1f} s",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    info = distilled.info
+    title = f"{info.data.name}, {info.settings.context}→{info.settings.horizon}, test errors in scaled units"
+    print_table(title, headings, cells)
+
+
+app.command()(bench.compare)
+app.command()(tune.finetune)
+
+
+@app.command()
+def report(run: Run, data: Data = None) -> None:
+    """Draw a run again: report.html and PNG pictures in the run folder."""
+    from hdt.run import report as pictures
+    from hdt.run.distilled import Distilled
+    from hdt.run.source import real_data
+
+    distilled = Distilled.load(run)
+    try:
+        distilled = distilled.with_panel(real_data(distilled, data))
+    except InputError as error:
+        if data is not None:
+            raise
+        say(f"note: drawn without the real series ({error})")
+    print(pictures.write(distilled, run, pngs=True))
+
+
+@app.command()
+def cite(method: Annotated[str | None, Argument(help="Method; all of them by default.")] = None) -> None:
+    """BibTeX of the methods."""
+    from hdt.distillation import methods
+
+    chosen = [methods.find(name).citation for name in ([method] if method else methods.METHODS)]
+    print("\n\n".join(citation or "% nothing to cite" for citation in chosen))
+
+
+@app.command("doctor")
+def _doctor(as_json: AsJson = False) -> None:
+    """Versions, device and data folders: what to paste into a bug report."""
+    from hdt.cli.doctor import doctor
+
+    facts = doctor()
+    if as_json:
+        return print_json(facts)
+    for name, value in facts.items():
+        print(f"{name:12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def main() -> None:
+    """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code
+            code = _fail(INTERRUPTED, 130, debug)
+    except InputError as error:
+        code = _fail(str(error), 2, debug)
+    except typer.TyperException as error:  # a flag or argument that does not parse, or none (then help was shown)
+        code = _fail(error.format_message(), 2, debug) if error.format_message() else 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(INTERRUPTED, 130, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except Exception as error:
+        code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    say(f"error: {' '.join(message.split())}")
+    return code
+
+
+def _split(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [
+            int(part) if part.strip().isdigit() and part.strip() not in "01" else float(part)
+            for part in text.split(",")
+        ]
+    except ValueError:
+        raise InputError(f"--split {text}: expected three numbers such as 0.7,0.1,0.2") from None

@@ -1,0 +1,138 @@
+"""``hdt compare`` and ``hdt recipes``: the tables that decide which method to trust."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
+from hdt.system.errors import InputError
+
+Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
+NoValidation = Annotated[
+    bool, Option("--no-validation", help="Choose nothing on real data: published rate, last weights.")
+]
+recipes = typer.Typer(help="List, show and run the recipes of published results.", no_args_is_help=True)
+
+
+def compare(
+    data: Annotated[str, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")],
+    method: Annotated[list[str] | None, Option(help="Method; repeat for several. All by default.")] = None,
+    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
+    context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
+    horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
+    k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, for methods that choose them.")] = None,
+    seeds: Annotated[int, Option(help="Distillations per method, one training of each student on each.")] = 3,
+    vary: Annotated[str | None, Option(help="One setting at several values: length=240,384,768 or k=8,32.")] = None,
+    option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
+    augment: Augment = False,
+    no_validation: NoValidation = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Distil DATA with every method, train every student on each, and print them beside full data.
+
+    Finished cells are kept in the folder and not computed again.
+    """
+    from hdt.distillation import config
+
+    harmonics = None if k is None else config.number_or_auto("k", k)
+    named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
+    given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
+    out = out or Path("runs") / f"compare-{Path(data).stem}"
+    how = {"augment": augment, "validation": not no_validation, "device": device}
+    _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
+
+
+def _compare(
+    data: str,
+    method: list[str] | None,
+    student: list[str] | None,
+    seeds: int,
+    vary: dict[str, list[Any]] | None,
+    how: dict[str, Any],
+    out: Path,
+    as_json: bool,
+    given: dict[str, Any],
+) -> None:
+    import pandas as pd
+
+    from hdt.data import datasets
+    from hdt.evaluation import compare, figures, paired
+
+    panel = datasets.load(data, progress=DownloadBar())
+    with progress_bar() as bar:
+        task = bar.add_task("comparing", total=None)
+        table = compare.compare(
+            panel, methods=method, students=student, seeds=seeds, vary=vary, out=out, **how,
+            watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
+        )  # fmt: skip
+    title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
+    paths = figures.write(table, title, out)
+    pairs = None if vary else paired.behind_best(pd.read_csv(out / "cells.csv"))
+    if as_json:
+        more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
+        return print_json({"rows": json.loads(table.to_json(orient="records")), **more})
+    print_table(title, *figures.pivot(table))
+    if pairs is not None and len(pairs) > 1:
+        print_table("differences to the best method, paired by seed", *paired.readable(pairs))
+    say(f"written: {', '.join(map(str, paths))}")
+
+
+def _vary(text: str) -> dict[str, list[Any]]:
+    from hdt.distillation.config import parse_options
+
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise InputError(f"--vary {text}: expected a setting and its values, such as length=240,384")
+    return {name: [parse_options([f"{name}={value}"])[name] for value in values.split(",")]}
+
+
+@recipes.command("ls")
+def recipes_ls(as_json: AsJson = False) -> None:
+    """The recipes: one per published row."""
+    from hdt.distillation import config
+
+    rows = []
+    for path in config.recipe_files():
+        data, settings = config.read_recipe(path)
+        rows.append({"name": path.stem, "data": data, "method": settings["method"], "length": settings["length"]})
+    if as_json:
+        return print_json({"recipes": rows})
+    print_table("hdt recipes run NAME", list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+@recipes.command("show")
+def recipes_show(name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")]) -> None:
+    """Print a recipe: its command and every setting."""
+    from hdt.distillation import config
+
+    print(config.recipe_file(name).read_text(encoding="utf-8"), end="")
+
+
+@recipes.command("run")
+def recipes_run(
+    name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")],
+    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    seeds: Annotated[int, Option(help="Distillations, one training of each student on each.")] = 3,
+    augment: Augment = False,
+    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    out: Annotated[Path | None, Option(help="Folder of results; by default runs/recipe-NAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe with several seeds; print its row beside random, full and published ones."""
+    from hdt.distillation import config
+
+    data, settings = config.read_recipe(config.recipe_file(name))
+    if data is None:
+        raise InputError(f"recipe {name} names no data")
+    method = settings.pop("method")
+    given = {key: value for key, value in settings.items() if key not in ("seed", "device")}
+    out = out or Path("runs") / f"recipe-{name}"
+    _compare(data, [method], student, seeds, None, {"augment": augment, "device": device}, out, as_json, given)

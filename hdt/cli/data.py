@@ -1,0 +1,63 @@
+"""``hdt data``: list, fetch and describe the benchmark data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer import Argument
+
+from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table
+
+app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
+
+
+@app.command("ls")
+def data_ls(as_json: AsJson = False) -> None:
+    """The registry, and which sets are on this machine."""
+    from hdt.data import datasets, registry
+
+    rows = [
+        {"name": d.name, "rows": d.shape[0], "channels": d.shape[1], "step": d.step, "here": here, "about": d.about}
+        for d in registry.REGISTRY.values()
+        for here in [not d.sources or datasets.locate(d, check=False) is not None]
+    ]
+    if as_json:
+        return print_json({"datasets": rows})
+    headings = ["name", "rows", "channels", "step", "here", "about"]
+    cells = [[str(row[h]) if h != "here" else "yes" if row[h] else "no" for h in headings] for row in rows]
+    print_table("hdt distill NAME", headings, cells)
+
+
+@app.command("get")
+def data_get(name: Annotated[str, Argument(help="Registry name.")]) -> None:
+    """Download a data set (verified) and print where it is."""
+    from hdt.data import datasets, registry
+
+    entry = registry.entry(name)
+    if not entry.sources:
+        return print(f"{entry.name} is embedded")
+    print((datasets.locate(entry) or datasets.fetch(entry, DownloadBar()))[0])
+
+
+@app.command("info")
+def data_info(data: Annotated[str, Argument(help="Registry name or path.")], as_json: AsJson = False) -> None:
+    """Origin, licence, borders and columns of a data set or file."""
+    from hdt.data import datasets, registry
+
+    known = registry.find(data)
+    panel = datasets.load(data, progress=DownloadBar())
+    facts: dict[str, Any] = {
+        "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
+        "first": str(panel.index[0]), "last": str(panel.index[-1]), "borders": list(panel.borders),
+        "columns": list(panel.columns), "notices": list(panel.notices),
+    }  # fmt: skip
+    if known:
+        facts |= {
+            "about": known.about, "licence": known.licence, "sources": [source.url for source in known.sources],
+            "context": known.context, "horizon": known.horizon, "length": known.length,
+        }  # fmt: skip
+    if as_json:
+        return print_json(facts)
+    for name, value in facts.items():
+        print(f"{name:9} {', '.join(map(str, value)) if isinstance(value, list) else value}")

@@ -1,0 +1,101 @@
+"""What people and machines see: tables, JSON, progress. Data on stdout, the rest on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+if TYPE_CHECKING:
+    from hdt.run.distilled import Distilled
+
+SCHEMA_VERSION = 1
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+
+
+def say(message: str) -> None:
+    """A message for the person, on stderr."""
+    print(message, file=sys.stderr)
+
+
+def print_json(fields: dict[str, Any]) -> None:
+    """One JSON object with its ``schema_version``."""
+    print(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, allow_nan=False))
+
+
+def print_settings(fields: dict[str, Any]) -> None:
+    """Nested settings as YAML."""
+    import yaml
+
+    print(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), end="")
+
+
+def print_summary(distilled: Distilled, out: Path) -> None:
+    """What a distillation did, on one screen, and what to do next."""
+    info = distilled.info
+    settings, rows, channels = info.settings, info.data.borders[0], len(info.data.columns)
+    synthetic = f"{settings.length} × {len(distilled.columns)}" + (
+        f" × {len(distilled.values)}" if len(distilled.values) > 1 else ""
+    )
+    values = {**settings.options, **info.chosen}
+    options = "".join(f", {name} {values[name]:g}" for name in ("k", "lam") if name in values)
+    memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
+    print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")
+    print(f"  {rows:,} × {channels} training values → {synthetic}")
+    print(f"  {info.floats:,} stored numbers, {info.compression:.0f}× fewer")
+    print(f"  {info.seconds:.1f} s{memory}, {info.device}")
+    print(f"  circular autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, channel mean)")
+    print(f"  nearest real sub-series: {info.distance.nearest:.2f} standard deviations away")
+    print(f"  {out / 'report.html'}")
+    print(f"next: hdt evaluate {out}")
+
+
+def print_table(title: str, headings: list[str], cells: list[list[str]]) -> None:
+    """A plain table; columns of numbers to the right. Never cut when the output is not a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading, column in zip(headings, zip(*cells, strict=True), strict=True):
+        numeric = all(cell[:1].isdigit() for cell in column)
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=not sys.stdout.isatty())
+    for row in cells:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def progress_bar() -> Any:
+    """A rich progress display on stderr that leaves no trace; silent when stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class DownloadBar:
+    """Shows a download the way pooch reports it; silent until one starts."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.bar: Any = None
+
+    def update(self, amount: int) -> None:
+        if self.bar is None:
+            self.bar = progress_bar()
+            self.bar.start()
+            self.task = self.bar.add_task("downloading", total=self.total or None)
+        self.bar.advance(self.task, amount)
+
+    def reset(self) -> None:
+        if self.bar is not None:
+            self.bar.reset(self.task)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None

@@ -1,0 +1,208 @@
+"""Every way to turn what a user names into a :class:`Panel`.
+
+A name is looked for in ``HDT_DATA_DIR``, in ``data/`` of a checkout and in the user cache, then
+downloaded; whatever is found must match a known checksum. Paths and frames are read as they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from hdt.data.registry import REGISTRY, Dataset, Source, find
+from hdt.data.series import Missing, Panel
+from hdt.system.errors import InputError, require
+
+LOAD_DEFAULTS: dict[str, Any] = {
+    "time_column": None, "id_column": "unique_id", "target_column": "y", "missing": "auto", "split": None,
+}  # fmt: skip
+
+
+class Progress(Protocol):
+    """What pooch asks of a progress display; ``total`` is set before the first update."""
+
+    total: int
+
+    def update(self, amount: int) -> None: ...
+    def reset(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def load(
+    data: str | Path | pd.DataFrame,
+    *,
+    time_column: str | None = None,
+    id_column: str = "unique_id",
+    target_column: str = "y",
+    split: Sequence[float] | Sequence[int] | None = None,
+    missing: Missing = "auto",
+    progress: Progress | None = None,
+) -> Panel:
+    """A registry name, a ``.csv``/``.parquet`` path, a directory of parquet files, or a frame → Panel.
+
+    Frames are wide with a DatetimeIndex (or a time column), or long with ``id_column``, time and
+    ``target_column``. ``split`` is three fractions or three end rows; by default the registry's
+    borders, else 70/10/20. ``missing`` is ``auto`` (interpolate up to 5% of a column, else refuse),
+    ``error`` or ``interpolate``. Raises :class:`hdt.system.errors.InputError` with the offending place.
+    """
+    given: dict[str, Any] = {
+        "time_column": time_column, "id_column": id_column, "target_column": target_column,
+        "missing": missing, "split": None if split is None else list(split),
+    }  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
+    if isinstance(data, pd.DataFrame):
+        return replace(Panel.from_frame(data, **options), load_options=options)
+    name = str(data)
+    entry, path = find(name), Path(data)
+    if entry is not None:
+        frame, notices = _registry_frame(entry, progress)
+        name = entry.name
+        borders: dict[str, Any] = {"split": entry.borders} if entry.borders else {}
+        panel = Panel.from_frame(frame, name=name, notices=notices, **{**borders, **options})
+    elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
+        raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
+    else:
+        panel = Panel.from_frame(read_table(path), name=path.name, **options)
+    return replace(panel, source=name, load_options=options)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a ``.csv`` or ``.parquet`` file, or a directory of parquet files in name order."""
+    require(path.exists(), f"{path}: no such file or directory")
+    if path.is_dir():
+        parts = sorted(path.glob("*.parquet"))
+        require(len(parts) > 0, f"{path}: no .parquet files in this directory")
+        tables = [_read(part, pd.read_parquet) for part in parts]
+        for part, table in zip(parts, tables, strict=True):
+            same = list(table.columns) == list(tables[0].columns)
+            require(same, f"{part}: columns differ from those of {parts[0].name}")
+        keep_index = isinstance(tables[0].index, pd.DatetimeIndex)
+        return pd.concat(tables, ignore_index=not keep_index)
+    if path.suffix == ".parquet":
+        return _read(path, pd.read_parquet)
+    if path.name.endswith((".csv", ".csv.gz")):
+        try:
+            return _read(path, pd.read_csv)
+        except UnicodeDecodeError:
+            return _read(path, lambda p: pd.read_csv(p, encoding="latin-1"))
+    raise InputError(f"{path}: expected .csv, .parquet or a directory of parquet files, not {path.suffix or 'this'!r}")
+
+
+def _read(path: Path, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    require(path.stat().st_size > 0, f"{path}: the file is empty")
+    try:
+        return reader(path)
+    except UnicodeDecodeError:
+        raise
+    except PermissionError:
+        raise InputError(f"{path}: not readable; check its permissions") from None
+    except Exception as error:  # pandas and pyarrow raise many kinds for a file that is not a table
+        raise InputError(f"{path}: not a readable {path.suffix[1:]} table ({_first_line(error)})") from error
+
+
+def _registry_frame(entry: Dataset, progress: Progress | None) -> tuple[pd.DataFrame, list[str]]:
+    if entry.name == "co2":
+        from statsmodels.datasets import co2
+
+        return co2.load_pandas().data, []
+    path, source = locate(entry) or fetch(entry, progress)
+    if source.headerless:
+        with gzip.open(path, "rt") as stream:
+            frame = pd.read_csv(stream, header=None)
+        frame.columns = [str(c) for c in frame.columns]
+        frame.index = pd.date_range(entry.start, periods=len(frame), freq=pd.Timedelta(entry.step))
+        return frame, [f"{path.name} has no stamps; they were rebuilt from {entry.start}, step {entry.step}"]
+    frame = read_table(path)
+    time = frame.columns[0]
+    frame.index = pd.DatetimeIndex(pd.to_datetime(frame.pop(time)), name=time)
+    require(frame.shape == entry.shape, f"{path}: {frame.shape} cells, expected {entry.shape}")
+    notices = []
+    if entry.sentinel is not None:
+        count = int((frame == entry.sentinel).to_numpy().sum())
+        frame = frame.mask(frame == entry.sentinel)
+        notices.append(f"{count} cells of {entry.sentinel:g} are missing values")
+    if entry.rebuild_index:
+        frame.index = pd.date_range(entry.start, periods=len(frame), freq=pd.Timedelta(entry.step), name=time)
+        notices.append("stamps rebuilt from the first row: the source repeats one and skips some")
+    return frame, notices
+
+
+def download_folders() -> list[Path]:
+    """Where downloads may land: ``data/`` of a checkout, then the user cache."""
+    import pooch
+
+    checkout = Path(__file__).resolve().parents[2]
+    local = [checkout / "data"] if (checkout / "pyproject.toml").exists() else []
+    return [*local, Path(pooch.os_cache("hdt"))]
+
+
+def search_path() -> list[Path]:
+    """Where data files are looked for, in order."""
+    own = [Path(os.environ["HDT_DATA_DIR"])] if os.environ.get("HDT_DATA_DIR") else []
+    return [*own, *download_folders()]
+
+
+def locate(entry: Dataset, check: bool = True) -> tuple[Path, Source] | None:
+    """The first local copy of a data set, flat or one folder down; ``check`` verifies its checksum."""
+    for folder in search_path():
+        for source in entry.sources:
+            for path in (folder / source.filename, *sorted(folder.glob(f"*/{source.filename}"))):
+                if path.is_file():
+                    if check:
+                        verify(path, source)
+                    return path, source
+    return None
+
+
+def checksums(content: bytes) -> tuple[str, str]:
+    """``sha256:…`` and ``git:…`` (the blob id) of a file's bytes, as the registry writes them."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return f"sha256:{hashlib.sha256(content).hexdigest()}", f"git:{blob.hexdigest()}"
+
+
+def verify(path: Path, source: Source) -> None:
+    """Raise when a file matches none of the source's checksums."""
+    found = checksums(path.read_bytes())
+    require(
+        bool(set(found) & set(source.checksums)),
+        f"{path}: checksum mismatch ({found[0][:23]}…, expected {source.checksums[0][:23]}…); "
+        "delete the file to download it again, or pass its path to use it as it is",
+    )
+
+
+def fetch(entry: Dataset, progress: Progress | None = None) -> tuple[Path, Source]:
+    """Download a data set into the checkout's ``data/`` or the user cache; verified, then moved into place."""
+    import pooch
+
+    folder = next((f for f in download_folders() if os.access(f, os.W_OK)), download_folders()[-1])
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for source in entry.sources:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+            part = Path(scratch) / source.filename
+            try:
+                pooch.HTTPDownloader(progressbar=progress or False, timeout=30)(source.url, str(part), None)
+            except Exception as error:  # requests raises many kinds when there is no network
+                failures.append(f"{source.url.split('/')[2]}: {type(error).__name__}")
+                continue
+            verify(part, source)
+            target = folder / source.filename
+            os.replace(part, target)
+            return target, source
+    names = " or ".join(source.filename for source in entry.sources)
+    raise InputError(
+        f"cannot download {entry.name} ({'; '.join(failures)}); "
+        f"connect to the network, or put {names} in a folder and set HDT_DATA_DIR to it"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:120]

@@ -1,0 +1,165 @@
+"""Panel: a checked, split and scaled multivariate series, and its way back to the caller's layout.
+
+Nothing here imports torch. Axis letters: T real steps, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hdt.data.frames import Layout, Step, read_frame
+from hdt.system.errors import require
+
+Part = Literal["train", "val", "test"]
+Missing = Literal["auto", "error", "interpolate"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
+MISSING_LIMIT = 0.05
+DEFAULT_SPLIT = (0.7, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Per-channel z-score, ``(x - mean) / std``, with the population standard deviation of the train part.
+
+    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss.
+    """
+
+    mean: np.ndarray  # [C]
+    std: np.ndarray  # [C]
+
+    @classmethod
+    def fit(cls, values: np.ndarray) -> Scaler:
+        # The mean of a constant such as 0.1 differs from it in the last bits.
+        constant = (values == values[:1]).all(axis=0)
+        mean = np.where(constant, values[0], values.mean(axis=0))
+        std = values.std(axis=0)
+        return cls(mean, np.where(constant | (std == 0), 1.0, std))
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        return (values - self.mean) / self.std
+
+    def inverse(self, values: np.ndarray) -> np.ndarray:
+        return values * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A multivariate series with borders; parts are filled and scaled on demand.
+
+    ``values`` [T, C] float64 in original units, NaN where missing; ``borders`` are the end rows of the
+    train, validation and test parts; ``step`` is the distance between stamps; ``source`` and
+    ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
+    :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
+    context before them), so a distillation never sees validation or test.
+    """
+
+    values: np.ndarray
+    index: pd.DatetimeIndex
+    columns: tuple[str, ...]
+    step: Step
+    borders: tuple[int, int, int]
+    layout: Layout = field(default_factory=Layout)
+    missing: Missing = "auto"
+    name: str = "frame"
+    notices: tuple[str, ...] = ()
+    source: str | None = None
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        name: str = "frame",
+        time_column: str | None = None,
+        id_column: str = "unique_id",
+        target_column: str = "y",
+        split: Sequence[float] | Sequence[int] = DEFAULT_SPLIT,
+        missing: Missing = "auto",
+        notices: Sequence[str] = (),
+    ) -> Panel:
+        """Check a wide or long frame and split it.
+
+        ``split`` is three fractions that sum to one, or three end rows. A frame is long when it has
+        the columns ``id_column`` and ``target_column``. Raises :class:`InputError` for anything that
+        is not a regular numeric series, naming the first offending column or row.
+        """
+        require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
+        values, index, columns, step, layout = read_frame(frame, name, time_column, id_column, target_column)
+        borders = _borders(split, len(values), name)
+        panel = cls(values, index, columns, step, borders, layout, missing, name, tuple(notices))
+        train, filled = panel._filled("train")
+        constant = [c for c, x in zip(columns, train.T, strict=True) if (x == x[0]).all()]
+        notes = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
+        return replace(panel, notices=(*panel.notices, *filled, *notes))
+
+    @property
+    def channels(self) -> int:
+        return len(self.columns)
+
+    @cached_property
+    def scaler(self) -> Scaler:
+        """Fitted on the training part, after filling."""
+        return Scaler.fit(self._filled("train")[0])
+
+    def rows(self, part: Part) -> slice:
+        position = PARTS.index(part)
+        return slice(self.borders[position - 1] if position else 0, self.borders[position])
+
+    def part(self, part: Part, context: int = 0) -> np.ndarray:
+        """Scaled values [T_part, C] of one part.
+
+        Validation and test start ``context`` rows early, so that their first forecast begins at the
+        border (DESIGN, evaluation protocol). Missing cells are interpolated within the part only.
+        """
+        values, _ = self._filled(part)
+        rows = self.rows(part)
+        if context and rows.start:
+            before, _ = self._filled(PARTS[PARTS.index(part) - 1])
+            values = np.concatenate([before[-min(context, len(before)) :], values])
+        return self.scaler.transform(values)
+
+    def train_sha256(self) -> str:
+        """Fingerprint of what a distillation may read: the filled training part in original units."""
+        return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()
+
+    def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
+        values = self.values[self.rows(part)]
+        holes = ~np.isfinite(values)
+        if not holes.any():
+            return values, []
+        notes = []
+        for c, share in enumerate(holes.mean(axis=0)):
+            if share == 0:
+                continue
+            column, row = self.columns[c], self.rows(part).start + int(holes[:, c].argmax())
+            what = f"{self.name}: column {column!r} misses {share:.1%} of its {part} values (first at row {row})"
+            require(share < 1, f"{what}; drop the column, or choose another --split")
+            require(self.missing != "error", f"{what}; fill them, or pass --missing interpolate")
+            require(
+                share <= MISSING_LIMIT or self.missing == "interpolate",
+                f"{what}, more than {MISSING_LIMIT:.0%}; fill them, or pass --missing interpolate",
+            )
+            count = int(holes[:, c].sum())
+            notes.append(f"column {column!r}: {count} missing {part} values ({share:.1%}) linearly interpolated")
+        filled = pd.DataFrame(np.where(holes, np.nan, values)).interpolate("linear", limit_direction="both")
+        return filled.to_numpy(), notes
+
+
+def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tuple[int, int, int]:
+    require(len(split) == 3, f"split {tuple(split)}: expected three numbers (train, validation, test)")
+    if all(float(s).is_integer() for s in split) and max(split) > 1:
+        train, val, test = (int(s) for s in split)
+        require(0 < train <= val <= test <= rows, f"{name}: borders {train}/{val}/{test} do not fit {rows} rows")
+        return train, val, test
+    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < 1e-9 and split[0] > 0
+    require(ok, f"split {tuple(split)}: expected three fractions from 0 to 1 that sum to 1, the first positive")
+    train, test = int(rows * split[0] + 1e-9), int(rows * split[2] + 1e-9)
+    return train, rows - test, rows

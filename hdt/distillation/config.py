@@ -1,0 +1,254 @@
+"""Settings of a distillation: the recipe a run writes and can be repeated from. No torch here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hdt.data import registry
+from hdt.distillation import methods
+from hdt.distillation.methods import METHODS
+from hdt.system.errors import InputError, require
+
+Model = TypeVar("Model", bound=BaseModel)
+DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
+NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
+OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight", "period": "--period"}
+
+
+class Settings(BaseModel):
+    """Everything that determines a distillation besides the data; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    method: str = "hdt"
+    parameterization: str = Field(description="what is stored and learned")
+    objective: str = Field(description="what is matched")
+    backbone: str = Field("dlinear", description="student whose gradients, trajectories or features are matched")
+    start: str = Field(description="where the optimisation begins")
+    length: int = Field(ge=2, description="M, synthetic steps")
+    sequences: int = Field(1, ge=1, description="N, synthetic sequences")
+    channels: int | None = Field(None, ge=1, description="synthetic channels; None: as many as real ones")
+    context: int = Field(ge=1, description="L, steps that a student sees")
+    horizon: int = Field(ge=1, description="H, steps that a student forecasts")
+    iterations: int = Field(ge=0, description="optimiser steps")
+    learning_rate: float = Field(gt=0, lt=1e37, description="of Adam at the start, cosine to zero")
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="hyperparameters of objective and parameterization"
+    )
+
+
+def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> Settings:
+    """Complete settings: what is given, else the method's and the data set's defaults.
+
+    A single channel is distilled to two sequences, others to one: with one, its constant level would be
+    absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
+    hyperparameters of the objective or the parameterization, such as ``k`` and ``lam``; ``None`` means "not
+    given". ``budget``, stored floats at most, sets length and channels. Raises :class:`InputError` naming the
+    first setting that is unknown or out of range. Only hyperparameters need torch to be checked.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    method = methods.find(given.get("method", "hdt"))
+    entry = registry.find(data) if isinstance(data, str) else None
+    if real_channels is None and entry is not None:
+        real_channels = entry.shape[1]
+    defaults: dict[str, Any] = {
+        "parameterization": method.parameterization,
+        "objective": method.objective,
+        "start": method.start,
+        "iterations": method.iterations,
+        "learning_rate": method.learning_rate,
+        "length": entry.length if entry else DEFAULT_LENGTH,
+        "sequences": 1,
+        "context": entry.context if entry else DEFAULT_CONTEXT,
+        "horizon": entry.horizon if entry else DEFAULT_HORIZON,
+    }
+    budget = given.pop("budget", None)
+    own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
+    settings = validated(Settings, {**defaults, **own})
+    if real_channels is not None:
+        settings = _sized(settings, budget, set(own), real_channels)
+    hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
+    inherited = method.options if settings.objective == method.objective else {}
+    if settings.parameterization == method.parameterization:
+        inherited = {**inherited, **method.parameterization_options}
+    options = {**inherited, **given.get("options", {}), **hyper}
+    size = settings.context + settings.horizon
+    require(
+        settings.length >= size,
+        f"length M = {settings.length} is below context {settings.context} + horizon {settings.horizon} = {size}; "
+        "raise --length or lower --context/--horizon",
+    )
+    bins = settings.length // 2 + 1
+    k = options.get("k")
+    require(
+        not isinstance(k, int) or k <= bins,
+        f"k={k} harmonics, but a series of M = {settings.length} steps has M//2+1 = {bins}; lower --k",
+    )
+    return settings.model_copy(update={"options": checked_options(settings, options)})
+
+
+def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channels: int) -> Settings:
+    """Settings whose channels fit the data and, given a ``budget``, whose N·M·C numbers fit that.
+
+    More than the usual length needs goes into a longer series; less than it needs costs channels where the
+    objective pools them, then length. ``fixed`` names what the caller decided.
+    """
+    channels, sequences, length = settings.channels or real_channels, settings.sequences, settings.length
+    require(channels <= real_channels, f"channels={channels}, but the data has {real_channels}; lower --channels")
+    if budget is not None:
+        from hdt.objective import OBJECTIVES
+
+        require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
+        require("length" not in fixed, "budget and length both decide how many steps; give one of them")
+        objective = OBJECTIVES.get(settings.objective)
+        if "channels" not in fixed and objective is not None and objective.pools_channels:
+            channels = max(1, min(channels, budget // (sequences * length)))
+    if channels == 1 and "sequences" not in fixed:
+        sequences = 2
+    if budget is not None:
+        length, size = budget // (sequences * channels), settings.context + settings.horizon
+        require(
+            length >= size,
+            f"budget={budget} leaves {length} steps ({sequences} × {channels} channels), fewer than "
+            f"context + horizon = {size}; give at least {sequences * channels * size}",
+        )
+    wanted = {"channels": None if channels == real_channels else channels, "sequences": sequences, "length": length}
+    return settings.model_copy(update=wanted)
+
+
+def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of objective and parameterization, complete; also checks names in torch's tables."""
+    from hdt.objective import OBJECTIVES
+    from hdt.parameterization import PARAMETERIZATIONS
+    from hdt.start import STARTS
+    from hdt.students import STUDENTS
+
+    for what, name, known in (
+        ("parameterization", settings.parameterization, PARAMETERIZATIONS),
+        ("objective", settings.objective, OBJECTIVES),
+        ("start", settings.start, STARTS),
+        ("backbone", settings.backbone, STUDENTS),
+    ):
+        require(name in known, f"unknown {what} {name!r}; known: {', '.join(known)}")
+    require(
+        settings.channels is None or OBJECTIVES[settings.objective].pools_channels,
+        f"objective {settings.objective!r} matches every channel with its own; leave --channels out, or choose another "
+        "--method, such as wiener",
+    )
+    models = (OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
+    fields = [field for model in models for field in model.model_fields]
+    for option in options:
+        require(
+            option in fields,
+            f"objective {settings.objective!r} with parameterization {settings.parameterization!r} has no setting "
+            f"{option!r}; they have {', '.join(fields) or 'none'}",
+        )
+    complete: dict[str, Any] = {}
+    for model in models:
+        own = {name: value for name, value in options.items() if name in model.model_fields}
+        complete |= validated(model, own).model_dump(exclude_none=True)
+    return complete
+
+
+def described(settings: Settings, chosen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Every setting of a run as name, value and meaning; ``chosen`` are values that were read from the data."""
+    from hdt.objective import OBJECTIVES
+    from hdt.parameterization import PARAMETERIZATIONS
+
+    models = (Settings, OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
+    meanings = {name: field.description or "" for model in models for name, field in model.model_fields.items()}
+    values = {**settings.model_dump(exclude={"options"}), **settings.options, **chosen}
+    known = {name: value for name, value in values.items() if value is not None}
+    return [(name, str(value), meanings.get(name, "")) for name, value in known.items()]
+
+
+def validated(model: type[Model], values: dict[str, Any]) -> Model:
+    """Pydantic validation with a one-line error."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+
+
+def number_or_auto(name: str, text: str) -> int | float | str:
+    """The value of a flag that takes a number or ``auto``."""
+    value = yaml.safe_load(text)
+    require(
+        value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)),
+        f"--{name} {text}: expected a number or auto",
+    )
+    return value
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, Any]:
+    """``name=value`` texts as settings; values are read as YAML."""
+    result = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        require(bool(equals), f"--option {pair}: expected name=value")
+        result[name] = yaml.safe_load(value)
+    return result
+
+
+def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
+    require(path.is_file(), f"{path}: no such recipe")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    require(isinstance(content, dict), f"{path}: expected settings, one 'name: value' per line")
+    known = {"data", "load", *Settings.model_fields}
+    unknown = [str(name) for name in content if name not in known]
+    require(not unknown, f"{path}: unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    load, options = content.pop("load", {}), content.pop("options", {})
+    require(isinstance(load, dict) and isinstance(options, dict), f"{path}: 'load' and 'options' hold 'name: value'")
+    return content.pop("data", None), {**content, **load, **options}
+
+
+def recipe_files() -> list[Path]:
+    """The recipes of distillations that come with hdt: in the package when installed, beside it in a checkout."""
+    here = Path(__file__).parents[1]
+    folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
+    recipes = sorted(folder.glob("*.yaml"))
+    return [path for path in recipes if path.read_text(encoding="utf-8").startswith("# hdt recipes run ")]
+
+
+def recipe_file(name: str) -> Path:
+    """The recipe of that name, or a one-line error that lists them."""
+    known = {path.stem: path for path in recipe_files()}
+    require(name in known, f"unknown recipe {name!r}; known: {', '.join(known)}")
+    return known[name]
+
+
+def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:
+    """The YAML text of a recipe; its first line is the exact command."""
+    content = {"data": data, "load": dict(load_options), **settings.model_dump()}
+    return f"# {command}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
+
+
+def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
+    """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
+    pair = {"objective": settings.objective, "parameterization": settings.parameterization}
+    usual = resolve(data, real_channels=real_channels, method=settings.method, **pair)
+    words = ["hdt", "distill", data]
+    for name, value in settings.model_dump(exclude={"options"}).items():
+        if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    for name, value in settings.options.items():
+        if value != usual.options.get(name):
+            flag = OPTION_FLAGS.get(name)
+            words += [flag, str(value)] if flag else ["--option", f"{name}={value}"]
+    for name, value in load_options.items():
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        words += [f"--{name.replace('_', '-')}", text]
+    return shlex.join(words)

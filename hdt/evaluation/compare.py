@@ -1,0 +1,240 @@
+"""The comparison that decides which method to trust: methods × students × seeds on one data set.
+
+Each seed distils anew and trains each student once on the result, under the protocol of
+:mod:`hdt.evaluation.protocol`. Finished distillations and scores are kept in the comparison's folder under names
+that say what they depend on, so that a run that was stopped goes on, and asking for more computes only that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from hdt.data import datasets
+from hdt.data.series import Panel
+from hdt.distillation import config, methods
+from hdt.evaluation import naive, published
+from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, check, kept, summary
+from hdt.objective import OBJECTIVES, Objective
+from hdt.parameterization import PARAMETERIZATIONS, Parameterization
+from hdt.run import produce
+from hdt.run.distilled import Distilled
+from hdt.students import STUDENTS
+from hdt.system import machine
+from hdt.system.errors import InputError, require
+
+ALWAYS = ("random", "full")
+COLUMNS = (
+    "method", "student", "mse", "mse_std", "mae", "mae_std", "validation_mse", "seeds", "ratio_to_full", "published",
+    "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
+)  # fmt: skip
+FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
+SETTING = ("length", "context", "horizon")
+Watcher = Callable[[str, int, int], None]
+
+
+class Cell(NamedTuple):
+    """One training: which method at which settings (None for full data), student and seed."""
+
+    method: str
+    varied: Any
+    settings: config.Settings | None
+    student: str
+    seed: int
+
+
+def compare(
+    data: str | Path | pd.DataFrame | Panel,
+    *,
+    methods: Sequence[str] | None = None,
+    students: Sequence[str] | None = None,
+    seeds: int = 3,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    augment: bool = False,
+    validation: bool = True,
+    device: str = "auto",
+    out: str | Path | None = None,
+    watch: Watcher | None = None,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Distil with every method and train every student on the results, beside full data.
+
+    ``methods`` and ``students`` default to all; ``random``, ``full`` and the naive forecasts are always there.
+    ``vary`` repeats the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings``
+    are those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
+    ``out`` and is taken up from there, and every seed's errors to its ``cells.csv`` (see :mod:`hdt.evaluation.paired`);
+    without ``out`` only rows of full data are kept.
+
+    Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units),
+    ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
+    distil and to train (medians), how much faster than training on full data, and the root mean square
+    distances from the starting and from the nearest real segment. Raises :class:`hdt.system.errors.InputError`.
+    """
+    chosen = list(STUDENTS) if students is None else list(students)
+    check(chosen, seeds)
+    names = _names(methods)
+    name, values = _varied(vary)
+    loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
+    panel = data if isinstance(data, Panel) else datasets.load(data, **loading)
+    plans = {
+        (m, v): produce.prepare(panel, method=m, **_applicable(m, {**settings, **({name: v} if name else {})}))[1]
+        for m in names
+        for v in values
+    }
+    first = next(iter(plans.values()))
+    evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment, validation=validation)
+    cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
+    cells += [
+        Cell(m, v, plan.model_copy(update={"seed": seed, "device": device}), student, seed)
+        for (m, v), plan in plans.items()
+        for seed in range(seeds)
+        for student in chosen
+    ]
+    work = Work(panel, evaluator, None if out is None else Path(out))
+    scores: dict[tuple[str, Any, str], list[Score]] = {}
+    for done, cell in enumerate(cells):
+        if watch is not None:
+            watch(f"{cell.method}, {cell.student}, seed {cell.seed}", done, len(cells))
+        scores.setdefault((cell.method, cell.varied, cell.student), []).append(work.score(cell))
+    if watch is not None:
+        watch("done", len(cells), len(cells))
+    if out is not None:
+        _seeds(cells, scores, evaluator, first).to_csv(Path(out) / "cells.csv", index=False)
+    for kind in naive.NAIVE:
+        found = evaluator.score_naive(kind)
+        scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
+    return _table(scores, name, panel, first)
+
+
+class Work:
+    """Computes cells, or finds them in the folder."""
+
+    def __init__(self, panel: Panel, evaluator: Evaluator, folder: Path | None) -> None:
+        self.panel, self.evaluator, self.folder = panel, evaluator, folder
+        self.last: tuple[str, Distilled] | None = None
+        if folder is not None:
+            try:
+                (folder / "cells").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
+
+    def score(self, cell: Cell) -> Score:
+        """The score of a cell, with the facts of its distillation."""
+        if cell.settings is None:
+            return self.evaluator.score_full(cell.student, cell.seed)
+        run = _hash([cell.settings.model_dump(exclude_none=True), self.panel.train_sha256(), machine.versions()])
+
+        def compute() -> Score:
+            distilled = self.distilled(cell, run)
+            info = distilled.info
+            return {
+                **self.evaluator.score(cell.student, distilled.values, cell.seed),
+                "floats": info.floats,
+                "distill_seconds": info.seconds,
+                "distance_nearest": info.distance.nearest,
+                **({} if info.distance.start is None else {"distance_start": info.distance.start}),
+            }
+
+        if self.folder is None:
+            return compute()
+        key = _hash([run, self.evaluator.key(cell.student, cell.seed)])
+        return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+
+    def distilled(self, cell: Cell, run: str) -> Distilled:
+        """The distillation of a cell, shared by its students."""
+        if self.last is not None and self.last[0] == run:
+            return self.last[1]
+        assert cell.settings is not None
+        folder = None if self.folder is None else self.folder / "runs" / f"{cell.method}-{cell.seed}-{run}"
+        if folder is not None and folder.is_dir():
+            distilled = Distilled.load(folder)
+        else:
+            distilled = produce.distill_panel(self.panel, cell.settings)
+            if folder is not None:
+                distilled.save(folder)
+        self.last = run, distilled
+        return distilled
+
+
+def _hash(what: Any) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _names(asked: Sequence[str] | None) -> list[str]:
+    names = list(methods.METHODS) if asked is None else list(dict.fromkeys(asked))
+    for name in names:
+        if name != "full":
+            methods.find(name)
+    return [name for name in [*names, *(a for a in ALWAYS if a not in names)] if name != "full"]
+
+
+def _varied(vary: Mapping[str, Sequence[Any]] | None) -> tuple[str | None, list[Any]]:
+    if not vary:
+        return None, [None]
+    require(len(vary) == 1, f"vary={', '.join(vary)}: one setting at a time")
+    ((name, values),) = vary.items()
+    require(len(values) > 0, f"vary {name}: no values given")
+    require(name not in ("context", "horizon", "seed", "method"), f"vary {name}: that would change the question")
+    return name, list(values)
+
+
+def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings that concern a method: hyperparameters of other objectives are left out."""
+    known = methods.find(method)
+
+    def fields(kind: type[Objective] | type[Parameterization]) -> set[str]:
+        return {*kind.Options.model_fields}
+
+    own = fields(OBJECTIVES[known.objective]) | fields(PARAMETERIZATIONS[known.parameterization])
+    others = set().union(*map(fields, OBJECTIVES.values()), *map(fields, PARAMETERIZATIONS.values())) - own
+    if known.objective == "none":
+        others.add("iterations")
+    return {name: value for name, value in given.items() if name not in others}
+
+
+def _seeds(
+    cells: Sequence[Cell],
+    scores: Mapping[tuple[str, Any, str], Sequence[Score]],
+    evaluator: Evaluator,
+    plan: config.Settings,
+) -> pd.DataFrame:
+    """One row per method, student and seed, with what identifies it."""
+    left = {key: iter(found) for key, found in scores.items()}
+    where = {"data": evaluator.panel.name, **{name: getattr(plan, name) for name in SETTING}}
+    where |= {"validation": evaluator.validation, "augment": evaluator.augment}
+    about = {"protocol": PROTOCOL, **machine.versions()}
+    rows = []
+    for cell in cells:
+        own = {"method": cell.method, "varied": cell.varied, "student": cell.student, "seed": cell.seed}
+        rows.append({**where, **own, **next(left[cell.method, cell.varied, cell.student]), **about})
+    return pd.DataFrame(rows)
+
+
+def _table(
+    scores: dict[tuple[str, Any, str], list[Score]], vary: str | None, panel: Panel, settings: config.Settings
+) -> pd.DataFrame:
+    full = {student: summary(found) for (method, _, student), found in scores.items() if method == "full"}
+    rows = []
+    for (method, value, student), found in scores.items():
+        row: dict[Any, Any] = {"method": method, "student": student, **summary(found)}
+        facts = pd.DataFrame(found).reindex(columns=list(FACTS)).median()
+        row |= facts.to_dict()
+        if method == "full":
+            row["floats"] = panel.borders[0] * panel.channels
+        elif method in naive.NAIVE:
+            row["floats"] = 0
+        row["ratio_to_full"] = row["mse"] / full[student]["mse"]
+        if method not in naive.NAIVE:
+            row["train_speedup"] = full[student]["train_seconds"] / row["train_seconds"]
+        where = {"length": settings.length, "context": settings.context, "horizon": settings.horizon}
+        if vary is not None and value is not None:
+            row[vary] = where[vary] = value
+        row["published"] = published.mse(panel.name, method, student, **{k: where[k] for k in SETTING})
+        rows.append(row)
+    columns = [vary, *COLUMNS] if vary else list(COLUMNS)
+    return pd.DataFrame(rows).reindex(columns=columns).astype({"published": float, "floats": int})

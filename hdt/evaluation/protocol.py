@@ -1,0 +1,222 @@
+"""The evaluation protocol, the same for every method and for full data (DESIGN, section 6).
+
+Scaler fitted on train; the student trains on one series only; its epoch and its learning rate, a fifth of the
+published one, that, or five times it, are chosen on the real validation part, for full data and tiny sets alike;
+the test part is read once, every window of it; several seeds. ``random`` (a real segment of equal floats), ``full``
+and the naive forecasts of :mod:`hdt.evaluation.naive` are always there to compare with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from hdt.data.series import Panel, Part
+from hdt.evaluation import naive
+from hdt.run.distilled import Distilled
+from hdt.run.source import real_data, same_data
+from hdt.start import real_segments, some_channels
+from hdt.students import STUDENTS, Training, build
+from hdt.system.errors import require
+from hdt.system.machine import cache_folder, replacing
+from hdt.training.fit import Diverged, Running, device_of, errors, fit
+
+PROTOCOL = 4  # raise it when anything here changes a number; cached rows of other protocols are ignored
+Watcher = Callable[[str, int, int], None]
+Score = dict[str, float]
+SCORE = TypeAdapter(Score)
+
+
+class Evaluator:
+    """The protocol for one panel and window: trains students on any series, scores them on the real parts.
+
+    ``augment`` trains students that mix channels on windows whose channels come from different windows, in
+    random order (:class:`hdt.students.Training`, ``shuffle_channels``); others train as ever. It holds
+    for synthetic and for full data alike. Without ``validation`` nothing is chosen: the published learning rate,
+    the last weights, as somebody trains who has the distilled set and no real data beside it.
+    """
+
+    def __init__(
+        self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False,
+        validation: bool = True,
+    ):  # fmt: skip
+        self.panel, self.context, self.horizon = panel, context, horizon
+        self.augment, self.validation = augment, validation
+        self.device = device_of(device)
+        parts: tuple[Part, ...] = ("train", "val", "test")
+        self.train, self.val, self.test = (self._part(part) for part in parts)
+
+    def _part(self, part: Part) -> torch.Tensor:
+        return scaled_part(self.panel, part, self.context, self.horizon).to(self.device)
+
+    def trainings(self, student: str) -> list[Training]:
+        """How that student is trained here: the ways that validation chooses from."""
+        ways = trainings(student, self.augment)
+        published = STUDENTS[student].training_settings.lr
+        return ways if self.validation else [way for way in ways if way.lr == published]
+
+    def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
+        """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
+
+        ``train_seconds`` is the time of all trainings that were chosen from.
+        """
+        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
+        best, network, seconds = math.inf, None, 0.0
+        for training in self.trainings(student):
+            candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
+            try:
+                run = fit(candidate, series, self.val, seed, training, Running(last=not self.validation))
+            except Diverged:
+                continue
+            seconds += run.seconds
+            if run.validation_mse < best:
+                best, network = run.validation_mse, candidate
+        if network is None:
+            raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
+        test = errors(network, self.test)
+        return {**test._asdict(), "validation_mse": best, "train_seconds": seconds}
+
+    def score_full(self, student: str, seed: int) -> Score:
+        """The same for all training data: equal for every method, so computed once and kept in the user cache."""
+        return kept(
+            cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
+            lambda: self.score(student, self.train[None], seed),
+        )
+
+    def score_naive(self, kind: str) -> Score | None:
+        """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season."""
+        return naive.score(self.panel, kind, self.horizon)
+
+    def key(self, student: str, seed: int) -> str:
+        """Identifies everything but the training series that decides a score."""
+        panel = self.panel
+        data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
+        what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student))]
+        what += [self.context, self.horizon, seed, torch.__version__]
+        what += [] if self.validation else ["last weights"]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+
+
+def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[Tensor, "T C"]:
+    """One part in scaled units, float32, with the context before it; refused when it holds no window."""
+    values = panel.part(part, context=0 if part == "train" else context)
+    size = context + horizon
+    require(
+        len(values) >= size,
+        f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
+        f"horizon = {size}; choose another --split",
+    )
+    return torch.tensor(values, dtype=torch.float32)
+
+
+def trainings(student: str, augment: bool) -> list[Training]:
+    """How a student is trained: the ways that validation chooses from."""
+    shuffle = augment and STUDENTS[student].mixes_channels
+    return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings()]
+
+
+def check(students: Sequence[str], seeds: int) -> None:
+    """Refuse unknown students and less than one seed."""
+    require(seeds >= 1, f"seeds={seeds}: at least one is needed")
+    require(len(students) > 0, f"no student given; known: {', '.join(STUDENTS)}")
+    for student in students:
+        require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
+
+
+def evaluate(
+    distilled: Distilled,
+    data: str | Path | pd.DataFrame | Panel | None = None,
+    *,
+    students: Sequence[str] = ("dlinear",),
+    seeds: int = 3,
+    device: str = "auto",
+    augment: bool = False,
+    validation: bool = True,
+    watch: Watcher | None = None,
+) -> pd.DataFrame:
+    """Test errors of students trained on the distilled series, on random real segments and on all data.
+
+    One row per student and training set (column ``trained_on``: distilled, random, full) with ``mse``,
+    ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``train_seconds`` and ``ratio_to_full``; errors in
+    scaled units. ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
+    says. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
+    have one), which train nothing. Rows of full data are cached by data and settings. ``augment``,
+    ``validation``: see :class:`Evaluator`.
+    ``watch`` is called before each training with (label, done, total). Raises
+    :class:`hdt.system.errors.InputError` for bad input.
+    """
+    info = distilled.info
+    check(students, seeds)
+    panel = real_data(distilled, data)
+    same_data(distilled, panel)
+    window = info.settings.context, info.settings.horizon
+    evaluator = Evaluator(panel, *window, device=device, augment=augment, validation=validation)
+    sequences, length = info.settings.sequences, info.settings.length
+    rows, done, total = [], 0, 3 * len(students) * seeds
+    naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}
+    for student in students:
+        table: dict[str, list[Score]] = {"distilled": [], "random": [], "full": []}
+        for trained_on, scores in table.items():
+            for seed in range(seeds):
+                if watch is not None:
+                    watch(f"{student} on {trained_on}, seed {seed}", done, total)
+                if trained_on == "distilled":
+                    scores.append(evaluator.score(student, distilled.values, seed))
+                elif trained_on == "random":
+                    draw = torch.Generator().manual_seed(seed)
+                    some = some_channels(evaluator.train, info.settings.channels, draw)
+                    segments = real_segments(some, sequences, length, draw)
+                    scores.append(evaluator.score(student, segments, seed))
+                else:
+                    scores.append(evaluator.score_full(student, seed))
+                done += 1
+        full = summary(table["full"])["mse"]
+        table |= {kind: [found] for kind, found in naives.items() if found is not None}
+        for name, scores in table.items():
+            row = {"student": student, "trained_on": name, **summary(scores)}
+            rows.append({**row, "ratio_to_full": row["mse"] / full})
+    if watch is not None:
+        watch("done", total, total)
+    return pd.DataFrame(rows)
+
+
+def summary(scores: Sequence[Score]) -> dict[str, Any]:
+    """Mean and standard deviation of a row's trainings; the median of their seconds."""
+    table = pd.DataFrame(scores)
+    spread = table.std(ddof=1) if len(table) > 1 else table.iloc[0] * 0
+    return {
+        "mse": table["mse"].mean(),
+        "mse_std": spread["mse"],
+        "mae": table["mae"].mean(),
+        "mae_std": spread["mae"],
+        "validation_mse": table["validation_mse"].mean(),
+        "seeds": len(table),
+        "train_seconds": table["train_seconds"].median(),
+    }
+
+
+def kept(file: Path, compute: Callable[[], Score]) -> Score:
+    """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
+    try:
+        return SCORE.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        score = compute()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            part.write_text(json.dumps(score))
+    except OSError:
+        pass
+    return score

@@ -1,0 +1,124 @@
+"""Lag moments: every second-order statistic that a linear forecaster can learn from a series' windows.
+
+A window w = (x, y) is a context x of L steps and a horizon y of H steps; for features φ of the context
+
+    A = Σ φφᵀ  [D, D]      B = Σ φyᵀ  [D, H]      c = Σ ‖y‖²      n = number of windows
+
+are sums over windows and channels in float64. Sums add: those of two channels, chunks or machines are
+one addition. For φ = (x, 1) no windows are needed (:func:`lag_moments`): with x[0..T) and n = T−L−H+1
+
+    G[0, j] = Σ_{t<n} x_t x_{t+j}                               one correlation, by FFT
+    G[i+1, j+1] = G[i, j] − x_i x_j + x_{i+n} x_{j+n}           along the diagonals
+
+so G, the Gram matrix of all windows, costs O(T log T + (L+H)²) per channel, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt.maths.windows import windows
+
+CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
+
+Features = Callable[[Float[Tensor, "B window"]], tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over ``count`` windows of φφᵀ, φyᵀ and ‖y‖², float64; they add."""
+
+    features: Float[Tensor, "D D"]
+    cross: Float[Tensor, "D H"]
+    target: Float[Tensor, ""]
+    count: int
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            self.features + other.features,
+            self.cross + other.cross,
+            self.target + other.target,
+            self.count + other.count,
+        )
+
+    def double(self) -> Moments:
+        """The same in float64."""
+        return Moments(self.features.double(), self.cross.double(), self.target.double(), self.count)
+
+    def means(self) -> Moments:
+        """The same as averages over windows (``count`` 1)."""
+        return Moments(self.features / self.count, self.cross / self.count, self.target / self.count, 1)
+
+    def loss(self, weights: Float[Tensor, "D H"]) -> Float[Tensor, ""]:
+        """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c."""
+        return (weights * (self.features @ weights - 2 * self.cross)).sum() + self.target
+
+
+def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
+    """Gram matrix of (w, 1) over all windows w of ``size`` steps, summed over channels; no window is formed."""
+    x = series.double().T  # [C, T]
+    channels, rows = x.shape
+    count = rows - size + 1
+    padded = 2 ** (rows + size - 1).bit_length()
+    spectrum = torch.fft.rfft(x[:, :count], padded).conj() * torch.fft.rfft(x, padded)
+    first = torch.fft.irfft(spectrum, padded)[:, :size].sum(dim=0)  # G[0, j]
+    head, tail = x[:, : size - 1], x[:, count : count + size - 1]
+    change = tail.T @ tail - head.T @ head  # [size-1, size-1], what a step down the diagonal adds
+    result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=series.device)
+    for lag in range(size):
+        diagonal = torch.cat([first[lag : lag + 1], change.diagonal(lag)[: size - lag - 1]]).cumsum(0)
+        result[:size, :size].diagonal(lag).copy_(diagonal)
+        result[:size, :size].diagonal(-lag).copy_(diagonal)
+    sums = torch.cat([x[:, :count].sum(dim=1, keepdim=True), tail - head], dim=1).cumsum(1).sum(dim=0)
+    result[:size, size] = result[size, :size] = sums
+    result[size, size] = count * channels
+    return result
+
+
+def lag_moments(gram: Float[Tensor, "n n"], context: int, bias: bool = True) -> Moments:
+    """Moments of φ = (x, 1), or of φ = x without ``bias``, from a Gram matrix of :func:`gram`."""
+    size = len(gram) - 1
+    inputs = [*range(context), size] if bias else [*range(context)]
+    outputs = slice(context, size)
+    return Moments(
+        gram[inputs][:, inputs], gram[inputs][:, outputs], gram[outputs, outputs].trace(), round(gram[-1, -1].item())
+    )
+
+
+def centred_gram(gram: Float[Tensor, "n n"], context: int) -> Float[Tensor, "n n"]:
+    """The Gram matrix after each window's context mean was subtracted from all its steps: P G Pᵀ."""
+    project = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    project[:-1, :context] -= 1 / context
+    return project @ gram @ project.T
+
+
+def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]) -> Moments:
+    """Moments of features and targets given batch by batch."""
+    total: Moments | None = None
+    for features, target in batches:
+        part = Moments(features.T @ features, features.T @ target, target.square().sum(), len(features))
+        total = part if total is None else total + part
+    assert total is not None, "no windows"
+    return total
+
+
+def stream(series: Float[Tensor, "T C"], context: int, horizon: int, features: Features, stride: int = 1) -> Moments:
+    """Moments of any features over all windows and channels; memory does not grow with T."""
+    every = windows(series, context, horizon, stride)  # a view [n, L+H, C]
+    size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))
+    return window_moments(features(part.double().transpose(1, 2).flatten(0, 1)) for part in every.split(size))
+
+
+def level_shifted(real: Moments, deviation: float) -> Moments:
+    """The expectation of mean moments of φ = (x, 1) when every window is shifted by N(0, ``deviation``²)."""
+    variance, (size, horizon) = deviation**2, real.cross.shape
+    shift = torch.ones(size, 1, dtype=real.features.dtype, device=real.features.device)
+    shift[-1] = 0  # the bias feature does not shift
+    return Moments(
+        real.features + variance * shift @ shift.T, real.cross + variance * shift, real.target + variance * horizon, 1
+    )

@@ -1,0 +1,43 @@
+"""Training windows of a series, as views: nothing is copied until a batch is used."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt.system.errors import require
+
+
+def windows(
+    series: Float[Tensor, "... T C"], context: int, horizon: int, stride: int = 1
+) -> Float[Tensor, "... B window C"]:
+    """Every window of ``context + horizon`` steps, ``stride`` apart: a strided view [..., B, L+H, C].
+
+    B = (T − L − H) // stride + 1. Raises :class:`hdt.system.errors.InputError` when T < L + H.
+    """
+    size = context + horizon
+    steps = series.shape[-2]
+    require(steps >= size, f"{steps} steps are fewer than context {context} + horizon {horizon} = {size}")
+    return series.unfold(-2, size, stride).transpose(-1, -2)
+
+
+class WindowDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Every window of every sequence as a pair: context [L, C] and horizon [H, C].
+
+    For ``torch.utils.data.DataLoader``. Pair ``i`` is window ``i % B`` of sequence ``i // B``; the pairs are views
+    of ``series`` [N, M, C].
+    """
+
+    def __init__(self, series: Float[Tensor, "N M C"], context: int, horizon: int) -> None:
+        require(context >= 1 and horizon >= 1, f"context {context} and horizon {horizon} must be at least 1")
+        self.context = context
+        self.every = windows(series, context, horizon)  # [N, B, L+H, C]
+
+    def __len__(self) -> int:
+        return self.every.shape[0] * self.every.shape[1]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        sequence, start = divmod(range(len(self))[index], self.every.shape[1])
+        window = self.every[sequence, start]
+        return window[: self.context], window[self.context :]

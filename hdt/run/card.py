@@ -1,0 +1,56 @@
+"""The README of a run folder: what the data set is, how to use it, what it may not be taken for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hdt.distillation import config
+
+if TYPE_CHECKING:
+    from hdt.run.synthetic import Synthetic
+
+
+def card(distilled: Synthetic, command: str) -> str:
+    """Markdown text; plain facts of this run."""
+    info = distilled.info
+    settings, data = info.settings, info.data
+    start = "" if info.distance.start is None else f" {info.distance.start:.2f} from the segment it started from,"
+    units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
+    table = "".join(f"| {' | '.join(row)} |\n" for row in config.described(settings, info.chosen))
+    notices = "".join(f"- {notice}\n" for notice in data.notices)
+    return f"""# {data.name}, distilled
+
+{len(distilled.values)} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
+{data.borders[0]} real training rows of {len(data.columns)} channels by `{settings.method}`
+({info.compression:.0f}× fewer numbers).
+Made to train forecasters with a context of {settings.context} and a horizon of {settings.horizon} steps;
+it is not a record of anything that happened.
+
+```
+{command}
+```
+
+| setting | value | meaning |
+| --- | --- | --- |
+{table}
+## Use
+
+`synthetic.parquet` holds the series in {units} units. Its time stamps are placeholders: they start at
+the first real stamp and keep its step.
+
+```python
+import hdt
+frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
+```
+
+`params.safetensors` holds what was learned, `run.json` every setting and measurement, `recipe.yaml` the
+settings to run again with `hdt distill --recipe recipe.yaml`, `metrics.jsonl` the loss, `report.html` the pictures.
+
+## Facts
+
+- Root mean square distance in standard deviations:{start} {info.distance.nearest:.2f} from the nearest real segment.
+- Largest autocovariance gap {info.acf_gap:.3f}, at most the PSD gap {info.psd_gap:.3f} (means over channels).
+- {info.seconds:.1f} s on {info.device}.
+{notices}
+A synthetic series carries statistics of its source: its licence may bind you too.
+"""

@@ -1,0 +1,173 @@
+"""From data and settings to a :class:`hdt.run.distilled.Distilled`. Nothing here prints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hdt.data import datasets
+from hdt.data.frames import format_step
+from hdt.data.series import Panel
+from hdt.distillation import config
+from hdt.distillation.config import Settings
+from hdt.maths import stationarity
+from hdt.maths.distance import nearest_distance
+from hdt.run.distilled import Distilled
+from hdt.run.records import DataInfo, Distance, RunInfo
+from hdt.system import machine
+from hdt.system.errors import require
+
+BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
+COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
+Watcher = Callable[[int, int, dict[str, float]], None]
+
+
+class LittleCompression(UserWarning):
+    """A distillation that is about to return nearly as many numbers as it was given."""
+
+
+def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
+    """Distil a series into a short synthetic one on which forecasters train as well.
+
+    ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe
+    (``method``, ``length`` M, ``context`` L, ``horizon`` H, ``seed``, ``device``, ``iterations``, …), the
+    objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
+    what is not given comes from the method and the data set. ``watch`` is called after each iteration
+    with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
+    bytes on one machine. Raises :class:`hdt.system.errors.InputError` for bad input.
+    """
+    panel, resolved = prepare(data, **settings)
+    little = little_compression(panel, resolved)
+    if little is not None:
+        warnings.warn(little, LittleCompression, stacklevel=2)
+    return distill_panel(panel, resolved, watch=watch)
+
+
+def little_compression(panel: Panel, settings: Settings) -> str | None:
+    """One line when the synthetic series holds more than a tenth of the numbers of the real one, with the remedy.
+
+    Raises :class:`hdt.system.errors.InputError` when it would hold as many or more: then nothing is gained by the work.
+    """
+    from hdt.objective import OBJECTIVES
+
+    channels = settings.channels or panel.channels
+    real, synthetic = panel.borders[0] * panel.channels, settings.sequences * settings.length * channels
+    if synthetic * COMPRESSION <= real:
+        return None
+    remedies = ["lower --length"] if settings.length > settings.context + settings.horizon else []
+    if channels > 1:
+        pools = OBJECTIVES[settings.objective].pools_channels
+        remedies.append("ask for fewer --channels" if pools else "take fewer --channels with --method wiener")
+    what = f"{panel.name}: {synthetic:,} synthetic numbers for {real:,} real ones, {real / synthetic:.1f}× fewer"
+    advice = " or ".join(remedies) or "train on the data itself"
+    require(synthetic < real, f"{what}: that distils nothing; {advice}")
+    return f"{what}, little compression; {advice}"
+
+
+def prepare(
+    data: str | Path | pd.DataFrame | Panel, *, progress: datasets.Progress | None = None, **settings: Any
+) -> tuple[Panel, Settings]:
+    """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
+    loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
+    if isinstance(data, Panel):
+        require(not loading, f"{', '.join(loading)}: already decided when the panel was loaded")
+        panel = data
+    else:
+        # Settings first: a wrong flag should not cost reading the data.
+        config.resolve(data, **settings)
+        panel = datasets.load(data, progress=progress, **loading)
+    resolved = config.resolve(panel.source, real_channels=panel.channels, **settings)
+    rows, size = panel.borders[0], resolved.context + resolved.horizon
+    require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
+    require(
+        rows >= resolved.length,
+        f"{panel.name}: {rows} training rows are fewer than length M = {resolved.length}; lower --length",
+    )
+    return panel, resolved
+
+
+def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
+    """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
+    import torch
+
+    from hdt.parameterization import Size, build
+
+    little, channels = little_compression(panel, settings), settings.channels or panel.channels
+    size = Size(settings.sequences, settings.length, channels)
+    parameterization = build(settings.parameterization, size, settings.options)
+    parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
+    instances, floats = parameterization.instances(), parameterization.floats()
+    windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
+    steps = settings.options.get("steps_synthetic", 1)
+    graph = 10 * steps * instances * windows * channels * (settings.context + settings.horizon) * 4
+    data = 3 * panel.values.nbytes
+    return {
+        "data": panel.name,
+        "train_rows": panel.borders[0],
+        "channels": panel.channels,
+        "synthetic_channels": channels,
+        "floats": floats,
+        "compression": panel.borders[0] * panel.channels / floats,
+        "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
+        "settings": settings.model_dump(),
+        **({"note": little} if little else {}),
+    }
+
+
+def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:
+    """:func:`distill` once the data and the settings are known."""
+    import torch
+
+    from hdt.distillation.loop import optimise
+    from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
+    from hdt.training.fit import device_of
+
+    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    little = little_compression(panel, settings)
+    drift = stationarity.notice(panel.part("train"), list(panel.columns), settings.objective, settings.options)
+    outcome = optimise(train, settings, watch=watch)
+    synthetic = psd(outcome.series.double()).mean(dim=0)
+    real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
+    bound = autocovariance_bound(synthetic, real, settings.length)
+    floats = sum(tensor.numel() for tensor in outcome.params.values())
+    started = float((outcome.series - outcome.started).square().mean().sqrt())
+    info = RunInfo(
+        settings=settings,
+        data=DataInfo(
+            name=panel.name,
+            source=panel.source,
+            load_options=dict(panel.load_options),
+            rows=len(panel.values),
+            borders=panel.borders,
+            columns=list(panel.columns),
+            first_stamp=str(panel.index[0]),
+            step=format_step(panel.step),
+            layout=vars(panel.layout),
+            train_sha256=panel.train_sha256(),
+            notices=[*panel.notices, *(notice for notice in (little, drift) if notice)],
+        ),
+        scaler_mean=panel.scaler.mean.tolist(),
+        scaler_std=panel.scaler.std.tolist(),
+        floats=floats,
+        compression=train.numel() / floats,
+        seconds=round(outcome.seconds, 3),
+        peak_rss_mb=machine.peak_rss_mb(),
+        device=machine.device_name(str(device_of(settings.device))),
+        versions=machine.versions(),
+        psd_gap=float(bound.psd_gap.mean()),
+        acf_gap=float(bound.acf_gap.mean()),
+        psd_gaps=bound.psd_gap.tolist(),
+        acf_gaps=bound.acf_gap.tolist(),
+        harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
+        distance=Distance(
+            start=None if settings.start == "phase" else started,
+            nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
+        ),
+        chosen=outcome.chosen,
+    )
+    params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
+    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)

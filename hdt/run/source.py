@@ -1,0 +1,32 @@
+"""The real data behind a run: found again, and known to be the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hdt.data import datasets
+from hdt.data.series import Panel
+from hdt.run.distilled import Distilled
+from hdt.system.errors import InputError, require
+
+
+def real_data(distilled: Distilled, data: Any = None) -> Panel:
+    """The panel behind a run: the one it holds, or ``data``, or what run.json names, loaded alike."""
+    info = distilled.info.data
+    if data is None and distilled.panel is not None:
+        return distilled.panel
+    if isinstance(data, Panel):
+        return data
+    source = info.source if data is None else data
+    if source is None:
+        raise InputError("this run was distilled from a frame in memory; give the data with --data")
+    return datasets.load(source, **info.load_options)
+
+
+def same_data(distilled: Distilled, panel: Panel) -> None:
+    """Refuse a panel whose training part is not the one that a run was made from."""
+    require(
+        panel.train_sha256() == distilled.info.data.train_sha256,
+        f"{panel.name}: its training part differs from the one this run was made from ({distilled.info.data.name}); "
+        "give the same data, split and missing-value policy",
+    )

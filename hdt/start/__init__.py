@@ -1,0 +1,71 @@
+"""Where the optimisation begins: real segments, or the real spectrum with random phases.
+
+Both draw from the generator alone. [N, M, C] in scaled units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt.maths import spectrum
+from hdt.start import select
+from hdt.system.errors import InputError, require
+
+STARTS = ("phase", "real", "herding", "kcenter")
+
+SELECTIONS = {"herding": select.herding, "kcenter": select.k_center}
+
+
+def start(
+    kind: str, series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.select`)."""
+    if kind == "phase":
+        return random_phases(spectrum.mean_spectrum(series, length).power, sequences, length, generator)
+    if kind == "real":
+        return real_segments(series, sequences, length, generator)
+    if kind in SELECTIONS:
+        rows = select.candidates(series, length)
+        require(sequences <= len(rows), f"sequences={sequences}, but only {len(rows)} segments to choose from")
+        chosen = SELECTIONS[kind](select.features(series, rows, length), sequences)
+        return torch.stack([series[rows[i] : rows[i] + length] for i in chosen])
+    raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
+
+
+def some_channels(series: Float[Tensor, "T C"], channels: int | None, generator: torch.Generator) -> Tensor:
+    """``channels`` random ones of a series, [T, C_s]; all of them when None."""
+    if channels is None:
+        return series
+    return series[:, torch.randperm(series.shape[1], generator=generator)[:channels].to(series.device)]
+
+
+def real_segments(
+    series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """Real sub-series at random positions."""
+    starts = torch.randint(0, len(series) - length + 1, (sequences,), generator=generator)
+    return torch.stack([series[s : s + length] for s in starts.tolist()])
+
+
+def random_phases(
+    power: Float[Tensor, "F C"], sequences: int, length: int, generator: torch.Generator
+) -> Float[Tensor, "N M C"]:
+    """A stationary surrogate: the amplitudes of ``power``, an independent phase per bin and channel.
+
+    Theiler et al. (1992), "Testing for nonlinearity in time series", Physica D 58. The Nyquist bin is
+    real and gets a random sign; so does bin 0, the level, but with as many levels above zero as below
+    (over sequences and channels), for a student's bias absorbs a level they share. Independent phases
+    make C channels C independent samples of the window statistics: channels that share their phases
+    trained DLinear worse.
+    """
+    channels = power.shape[1]
+    phase = 2 * math.pi * torch.rand((sequences, *power.shape), generator=generator)
+    balanced = torch.randperm(sequences * channels, generator=generator) % 2
+    phase[:, 0] = math.pi * balanced.reshape(sequences, channels)
+    if length % 2 == 0:
+        phase[:, -1] = math.pi * torch.randint(0, 2, (sequences, channels), generator=generator)
+    return spectrum.irfft(torch.polar(power.sqrt(), phase.to(power)), length)

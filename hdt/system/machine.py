@@ -1,0 +1,115 @@
+"""Facts about the machine and the installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hdt.system.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def cache_folder() -> Path:
+    """Where trained experts and evaluations of full data are kept: ``HDT_CACHE_DIR``, or the user cache."""
+    import pooch
+
+    return Path(os.environ.get("HDT_CACHE_DIR") or pooch.os_cache("hdt"))
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of ``file`` in one move; a failure leaves ``file`` as it was."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def memory_refusal(advice: str) -> Iterator[None]:
+    """Turns running out of memory, on the CPU or on a CUDA device, into an :class:`InputError` with ``advice``."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        out = isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+        if not out and not any(sign in text for sign in OUT_OF_MEMORY):
+            raise
+        where = "CUDA memory" if "CUDA" in text or isinstance(error, torch.cuda.OutOfMemoryError) else "memory"
+        raise InputError(f"out of {where}; {advice}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a run's numbers."""
+    return {name: package_version(name) for name in PACKAGES}
+
+
+def package_version(name: str) -> str:
+    """The installed version, or "not installed"."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def peak_rss_mb() -> float | None:
+    """Peak resident memory of this process in MB, where the system tells."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
+    """Peak memory in MB of what runs inside: allocated on a CUDA device, else resident in the whole process.
+
+    Yields a function that tells it, afterwards too; None where the system does not say.
+    """
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        yield lambda: round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
+    found: list[float | None] = []
+
+    def read() -> float | None:
+        try:
+            line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            return peak_rss_mb()
+        return round(int(line.split()[1]) / 2**10, 1)
+
+    try:
+        yield lambda: found[0] if found else read()
+    finally:
+        found.append(read())
+
+
+def device_name(device: str) -> str:
+    """What a person calls this device."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,94 @@
+"""Expert trajectories: students trained on real windows, a checkpoint after every epoch, kept on disk.
+
+For trajectory matching (arXiv 2203.11932) and CondTSF (arXiv 2406.02131). The cache key covers the data
+and every setting; the training time is stored with the weights and counted as distillation time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from hdt.maths.windows import windows
+from hdt.students import build, flatten
+from hdt.system.machine import replacing
+from hdt.training.fit import seeded
+
+VERSION = 2  # raise it when a change here alters the weights
+
+
+class Training(NamedTuple):
+    """SGD with momentum, as the experts of both papers are trained; ``trajectories`` of them."""
+
+    trajectories: int
+    epochs: int
+    lr: float
+    momentum: float
+    batch: int
+
+
+class Experts(NamedTuple):
+    """Checkpoints [experts, epochs + 1, P]: flat weights, epoch 0 is the initialisation.
+
+    ``saved_seconds`` is the training time that reading them from the cache has saved, 0 when just trained.
+    """
+
+    checkpoints: Float[Tensor, "E epochs P"]
+    saved_seconds: float
+
+
+def experts(
+    backbone: str, context: int, horizon: int, series: Float[Tensor, "T C"], training: Training, folder: Path
+) -> Experts:
+    """Train the experts, or read them from ``folder`` when they were trained before."""
+    content = series.cpu().contiguous()
+    what = [VERSION, backbone, context, horizon, list(content.shape), *training, torch.__version__]
+    key = hashlib.sha256(json.dumps(what).encode() + content.numpy().tobytes()).hexdigest()[:32]
+    file = folder / f"experts-{key}.safetensors"
+    try:
+        with safe_open(file, framework="pt") as stored:
+            saved = float(stored.metadata()["seconds"])
+            return Experts(stored.get_tensor("checkpoints").to(series.device), saved)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        pass  # absent or damaged: train
+    begun = time.perf_counter()
+    every = [train(backbone, context, horizon, series, training, seed) for seed in range(training.trajectories)]
+    checkpoints, seconds = torch.stack(every), time.perf_counter() - begun
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as part:
+            save_file({"checkpoints": checkpoints.cpu()}, part, metadata={"seconds": str(seconds)})
+    except (OSError, SafetensorError):
+        pass  # a cache that cannot be written only costs time
+    return Experts(checkpoints, 0.0)
+
+
+def train(
+    backbone: str, context: int, horizon: int, series: Float[Tensor, "T C"], training: Training, seed: int
+) -> Float[Tensor, "epochs P"]:
+    """One expert: its flat weights before training and after every epoch."""
+    student = build(backbone, context, horizon, series.shape[1], seed).to(series)
+    optimizer = torch.optim.SGD(student.parameters(), lr=training.lr, momentum=training.momentum)
+    generator = torch.Generator().manual_seed(seed)
+    every = windows(series, context, horizon)
+    checkpoints = [flatten(student)]
+    with seeded(seed, series.device):
+        for _ in range(training.epochs):
+            for chosen in torch.randperm(len(every), generator=generator).split(training.batch):
+                batch = every[chosen.to(series.device)]
+                loss = functional.mse_loss(student(batch[:, :context]), batch[:, context:])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            checkpoints.append(flatten(student))
+    return torch.stack(checkpoints)
