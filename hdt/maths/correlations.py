@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -43,7 +43,7 @@ def layer_inputs(model: nn.Module, weights: dict[str, Tensor], inputs: Tensor) -
     return seen, output
 
 
-def correlations(x: Float[Tensor, "n D"], y: Float[Tensor, "n H"]) -> Correlations:
+def correlations(x: Float[Tensor, "n D"], y: Num[Tensor, "n H"]) -> Correlations:
     """Ψ = XᵀX/n and Φ = XᵀY/n, in float64."""
     x, y = x.double(), y.double()
     return Correlations(x.T @ x / len(x), x.T @ y / len(x))
