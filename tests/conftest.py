@@ -6,8 +6,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import install_import_hook
 
@@ -109,3 +110,18 @@ def refused(result: Result, message: str) -> None:
     assert result.out == ""
     assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
     assert re.search(message, result.err), result.err
+
+
+class Ready:
+    """An objective with what it knows of ``series``; its state goes on from call to call."""
+
+    def __init__(self, objective: Any, series: torch.Tensor, **known: Any) -> None:
+        self.objective, self.known, self.state = objective, replace(objective.prepare(series), **known), None
+
+    def loss(self, synthetic: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        state = self.objective.start(self.known, synthetic) if self.state is None else self.state
+        loss, terms, self.state = self.objective.loss(self.known, synthetic, state, generator)
+        return loss, terms
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.known if hasattr(self.known, name) else self.objective, name)

@@ -3,14 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import make_frame
+from conftest import Ready, make_frame
 from sklearn.linear_model import Ridge
 from torch import nn
 
 import hdt
 from hdt.maths.correlations import Correlations, annealed, correlations, filtered, layer_inputs, running
-from hdt.objective import CFM, Problem
-from hdt.objective.cfm import CFMOptions
+from hdt.objective import Problem
+from hdt.objective.cfm import CFM, CFMOptions
 from hdt.students import build
 
 PROBLEM = Problem(context=12, horizon=6, length=48)
@@ -20,11 +20,9 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def objective(**options: object) -> CFM:
+def objective(**options: object) -> Ready:
     series = torch.tensor(hdt.load(make_frame()).part("train"), dtype=torch.float64)
-    cfm = CFM(CFMOptions(teacher_epochs=1, **options), PROBLEM)  # type: ignore[arg-type]
-    cfm.prepare(series)
-    return cfm
+    return Ready(CFM(CFMOptions(teacher_epochs=1, **options), PROBLEM), series)  # type: ignore[arg-type]
 
 
 def test_the_parts_of_dc_are_the_gradient_of_the_linear_task() -> None:
@@ -98,12 +96,12 @@ def test_beta_is_relative_to_the_mean_and_alpha_to_the_largest_eigenvalue_of_the
         teacher = cfm.real[0].ffc.numpy()
         beta = 0.3 if paper else 0.3 * np.trace(teacher) / 12
         expected = np.linalg.solve(psi + beta * np.eye(12), phi)
-        (found,) = cfm.filtered(0, correlations(x, y), 0.3)
+        (found,) = cfm.filtered(correlations(x, y), cfm.eigenvalues[0], 0.3)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8)
         cfm = objective(filter="mtt", alpha=0.01, filter_steps=2, paper=paper)
         alpha = 0.01 if paper else 0.01 / np.linalg.eigvalsh(teacher)[-1]
         decay = np.eye(12) - alpha * psi
-        power, weights = cfm.filtered(0, correlations(x, y), 1.0)
+        power, weights = cfm.filtered(correlations(x, y), cfm.eigenvalues[0], 1.0)
         np.testing.assert_allclose(power.numpy(), decay @ decay, rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(weights.numpy(), alpha * phi + decay @ (alpha * phi), rtol=1e-8, atol=1e-12)
 
@@ -151,8 +149,8 @@ def test_the_loss_has_the_gradient_it_claims() -> None:
 @pytest.mark.parametrize("labels", ["horizon", "teacher"])
 def test_features_of_every_student_can_be_matched(student: str, labels: str) -> None:
     series = torch.tensor(hdt.load(make_frame()).part("train"), dtype=torch.float32)
-    cfm = CFM(CFMOptions(teacher_epochs=1, labels=labels), Problem(16, 8, 48, student))  # type: ignore[arg-type]
-    cfm.prepare(series)
+    options = CFMOptions(teacher_epochs=1, labels=labels)  # type: ignore[arg-type]
+    cfm = Ready(CFM(options, Problem(16, 8, 48, student)), series)
     assert all(c.flc.shape[1] in (8, 16) for c in cfm.real)
     loss, _ = cfm.loss(series[None, :48], torch.Generator())
     assert loss.isfinite()

@@ -27,7 +27,7 @@ def test_defaults_come_from_the_method_and_the_data_set() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"method": "magic"}, "unknown method 'magic'; known: wiener, hdt"),
+        ({"method": "magic"}, "unknown method 'magic'; known: cfm, condtsf"),
         ({"lam": -0.1}, r"lam=-0.1: Input should be greater than or equal to 0"),
         ({"lam": math.nan}, "lam=nan: Input should be a finite number"),
         ({"lam": "much"}, "lam='much': Input should be a valid number"),
@@ -37,7 +37,7 @@ def test_defaults_come_from_the_method_and_the_data_set() -> None:
         ({"length": 191}, r"length M = 191 is below context 96 \+ horizon 96 = 192"),
         ({"seed": -1}, "seed=-1"),
         ({"device": "tpu"}, "device='tpu'"),
-        ({"parameterization": "wavelet"}, "unknown parameterization 'wavelet'; known: raw, harmonic, fred, nsd"),
+        ({"parameterization": "wavelet"}, "unknown parameterization 'wavelet'; known: fred, harmonic, nsd, raw"),
         ({"objective": "hope"}, "unknown objective 'hope'"),
         ({"start": "zero"}, "unknown start 'zero'; known: phase, real"),
         ({"backbone": "rnn"}, "unknown backbone 'rnn'; known: dlinear"),

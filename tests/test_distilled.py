@@ -284,8 +284,6 @@ def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     ],
 )
 def test_what_image_methods_learned_is_drawn(given: dict[str, Any], titles: list[str] | None, tmp_path: Path) -> None:
-    from hdt.run import learned
-
     small = {**SMALL, "iterations": 2, **given}
     if "parameterization" in given:
         small |= {"period": 5}
@@ -294,7 +292,9 @@ def test_what_image_methods_learned_is_drawn(given: dict[str, Any], titles: list
     distilled = hdt.distill(make_frame(), **small)
     again = hdt.Distilled.load(distilled.save(tmp_path / "run"))
     np.testing.assert_allclose(again.values, distilled.values, rtol=1e-5)
-    figure = learned.draw(again)
+    from hdt.run import report
+
+    figure = report.draw(again).get("learned")
     assert (figure is None) == (titles is None)
     assert figure is None or figure.axes[0].get_title() == (titles or [""])[0]
     page = (tmp_path / "run" / "report.html").read_text()

@@ -47,7 +47,7 @@ class Broad(Last):
 
 @pytest.fixture
 def last(monkeypatch: pytest.MonkeyPatch) -> Last:
-    monkeypatch.setitem(forecaster.MODELS, "last", "test_forecaster:Last")
+    monkeypatch.setattr(forecaster, "MODELS", {**forecaster.MODELS, "last": "test_forecaster:Last"})
     return Last(ForecasterRecord(model="last", context=4, horizon=3, columns=["load", "wind"], training={"steps": 7}))
 
 

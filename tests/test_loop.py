@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, make_frame
+from conftest import SMALL, Ready, make_frame
 
 import hdt
 from hdt.distillation.config import resolve
 from hdt.distillation.loop import objective_of, optimise
 from hdt.distillation.methods import METHODS
 from hdt.maths.distance import nearest_distance
-from hdt.objective import OBJECTIVES, Problem
+from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS, Size, build
 from hdt.start import STARTS, real_segments
 
@@ -109,10 +109,9 @@ def test_the_gradient_reaches_every_learned_parameter(parameterization: str, obj
     given |= FITTING.get(parameterization, {})
     settings = resolve(None, parameterization=parameterization, objective=objective, **given)
     kind = build(parameterization, Size(1, settings.length, 2), settings.options)
-    scored = objective_of(settings, Problem(settings.context, settings.horizon, settings.length))
     generator = torch.Generator().manual_seed(0)
     kind.prepare(train, generator)
-    scored.prepare(train)
+    scored = Ready(objective_of(settings), train)
     params = kind.encode(real_segments(train, kind.instances(), settings.length, generator))
     learned = {name: tensor.requires_grad_() for name, tensor in params.items() if name not in kind.fixed}
     loss, _ = scored.loss(kind.decode(params), generator)

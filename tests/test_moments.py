@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import Ready
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression, Ridge
@@ -10,7 +11,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from hdt.maths import moments
 from hdt.maths.moments import Moments
 from hdt.maths.windows import windows
-from hdt.objective import Problem, Wiener
+from hdt.objective import Problem
+from hdt.objective.wiener import Wiener
 from hdt.system.errors import InputError
 
 L, H = 6, 3
@@ -98,10 +100,9 @@ def test_the_loss_is_the_error_on_the_windows() -> None:
     torch.testing.assert_close(found.means().loss(weights), (y - x @ weights).square().sum(dim=1).mean())
 
 
-def wiener(series: torch.Tensor, length: int = 20, **options: float) -> Wiener:
+def wiener(series: torch.Tensor, length: int = 20, **options: float) -> Ready:
     objective = Wiener(Wiener.Options(**{"features": 8, "draws": 1, "noise": 0, **options}), Problem(L, H, length))
-    objective.prepare(series)
-    return objective
+    return Ready(objective, series)
 
 
 def means(window: tuple[torch.Tensor, torch.Tensor]) -> Moments:

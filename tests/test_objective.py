@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from conftest import Ready
 
 from hdt.maths import spectrum
-from hdt.objective import GradientMatching, HarmonicMatching, Problem
+from hdt.objective import Problem
+from hdt.objective.gradient import GradientMatching
+from hdt.objective.harmonic import HarmonicMatching
 from hdt.start import random_phases, real_segments
 from hdt.students import build
 from hdt.system.errors import InputError
@@ -16,10 +19,8 @@ def double(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def harmonic(problem: Problem, series: torch.Tensor, **options: float) -> HarmonicMatching:
-    objective = HarmonicMatching(HarmonicMatching.Options(**options), problem)
-    objective.prepare(series)
-    return objective
+def harmonic(problem: Problem, series: torch.Tensor, **options: float) -> Ready:
+    return Ready(HarmonicMatching(HarmonicMatching.Options(**options), problem), series)
 
 
 def test_harmonic_loss_by_hand() -> None:
@@ -33,7 +34,7 @@ def test_harmonic_loss_by_hand() -> None:
     problem = Problem(context=2, horizon=2, length=4)
     for options, expected in [({"k": 1}, 4.0), ({"k": 2}, 2.0), ({"k": 1, "p": 1}, 2.0)]:
         objective = harmonic(problem, real, lam=0.5, gradient_weight=0, **options)
-        assert objective.harmonic_loss(zero).item() == pytest.approx(expected, abs=1e-12)
+        assert objective.harmonic_loss(objective.known, zero).item() == pytest.approx(expected, abs=1e-12)
         loss, terms = objective.loss(zero, torch.Generator())
         assert loss.item() == pytest.approx(0.5 * expected, abs=1e-12)
         assert set(terms) == {"harmonic"}
@@ -51,11 +52,8 @@ def test_gradient_loss_by_hand() -> None:
     """
     real = torch.tensor([[0.7], [-1.3]], dtype=torch.float64)
     synthetic = torch.tensor([[[0.2], [0.9]]], dtype=torch.float64)
-    objective = GradientMatching(
-        GradientMatching.Options(steps_real=1, steps_synthetic=1, segments=1, batch=5, inner_lr=0.17),
-        Problem(context=1, horizon=1, length=2),
-    )
-    objective.prepare(real)
+    options = GradientMatching.Options(steps_real=1, steps_synthetic=1, segments=1, batch=5, inner_lr=0.17)
+    objective = Ready(GradientMatching(options, Problem(context=1, horizon=1, length=2)), real)
     loss, _ = objective.loss(synthetic, torch.Generator().manual_seed(4))
     draws = torch.Generator().manual_seed(4)
     torch.randint(0, 1, (1,), generator=draws)
@@ -72,10 +70,8 @@ def test_gradient_loss_by_hand() -> None:
 
 def test_gradient_loss_vanishes_when_synthetic_and_real_windows_are_the_same() -> None:
     real = double(12, 2)
-    objective = GradientMatching(
-        GradientMatching.Options(segments=1, batch=1, steps_real=3, steps_synthetic=3), Problem(6, 6, 12)
-    )
-    objective.prepare(real)
+    options = GradientMatching.Options(segments=1, batch=1, steps_real=3, steps_synthetic=3)
+    objective = Ready(GradientMatching(options, Problem(6, 6, 12)), real)
     loss, _ = objective.loss(real[None], torch.Generator().manual_seed(0))
     assert loss.item() == pytest.approx(0, abs=1e-20)
 
@@ -85,8 +81,7 @@ def test_losses_have_the_gradients_they_claim(objective: str) -> None:
     series, problem = double(60, 2), Problem(context=4, horizon=3, length=12)
     quick = {"steps_real": 2, "steps_synthetic": 2, "segments": 2, "batch": 6}
     if objective == "gradient":
-        target = GradientMatching(GradientMatching.Options(**quick), problem)
-        target.prepare(series)
+        target = Ready(GradientMatching(GradientMatching.Options(**quick), problem), series)
     else:
         weights = {
             "harmonic": {},
@@ -101,7 +96,7 @@ def test_losses_have_the_gradients_they_claim(objective: str) -> None:
 def test_gradient_matching_sees_only_the_kept_harmonics() -> None:
     series, problem = double(60, 2), Problem(4, 3, 12)
     objective = harmonic(problem, series, k=3, lam=0)
-    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask)
+    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.kept)
     synthetic = double(1, 12, 2, seed=1)
     first, _ = objective.loss(synthetic, torch.Generator().manual_seed(0))
     second, _ = objective.loss(synthetic + outside, torch.Generator().manual_seed(0))
@@ -113,7 +108,7 @@ def test_the_harmonic_loss_is_zero_at_the_mean_amplitudes_whatever_the_phases() 
     objective = harmonic(problem, series, k=13)
     amplitude = spectrum.mean_spectrum(series, 24).amplitude
     synthetic = random_phases(amplitude.square(), 3, 24, torch.Generator().manual_seed(0))
-    assert objective.harmonic_loss(synthetic).item() == pytest.approx(0, abs=1e-20)
+    assert objective.harmonic_loss(objective.known, synthetic).item() == pytest.approx(0, abs=1e-20)
 
 
 @pytest.mark.parametrize("length", [23, 24])
@@ -145,22 +140,26 @@ def test_real_segments_are_rows_of_the_series() -> None:
     assert not math.isclose(segments[0, 0, 0].item(), segments[1, 0, 0].item())
 
 
+def chosen(ready: Ready) -> dict[str, float]:
+    return ready.objective.chosen(ready.known, ready.state)
+
+
 def test_lam_auto_gives_both_terms_equal_gradients() -> None:
     real, problem = double(60, 2), Problem(context=6, horizon=3, length=20)
     synthetic = double(1, 20, 2, seed=1).requires_grad_()
     objective = harmonic(problem, real, k=4, lam="auto", segments=1, steps_real=1, steps_synthetic=1)
     objective.loss(synthetic, torch.Generator().manual_seed(5))
-    lam = objective.chosen["lam"]
+    lam = chosen(objective)["lam"]
     generator = torch.Generator().manual_seed(5)
     fixed = harmonic(problem, real, k=4, lam=0, segments=1, steps_real=1, steps_synthetic=1)
     fixed.loss(synthetic, generator)  # the draw of the loss itself comes first
     gradients = [torch.autograd.grad(fixed.loss(synthetic, generator)[0], synthetic)[0] for _ in range(8)]
     expected = math.sqrt(sum(g.square().sum().item() for g in gradients) / 8)
-    (other,) = torch.autograd.grad(fixed.harmonic_loss(synthetic), synthetic)
+    (other,) = torch.autograd.grad(fixed.harmonic_loss(fixed.known, synthetic), synthetic)
     assert lam * other.norm().item() == pytest.approx(expected)
-    assert objective.chosen == {"lam": lam}
+    assert chosen(objective) == {"lam": lam}
     objective.loss(synthetic, torch.Generator().manual_seed(6))
-    assert objective.chosen == {"lam": lam}
+    assert chosen(objective) == {"lam": lam}
 
 
 def test_lam_auto_has_nothing_to_balance_where_amplitudes_match() -> None:

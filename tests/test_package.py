@@ -25,7 +25,7 @@ def test_public_names_are_few_and_resolve() -> None:
 def test_files_are_small_and_documented(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     small = path.parent.name in ("objective", "parameterization", "students")
-    assert len(text.splitlines()) <= (150 if small else 300)
+    assert len(text.splitlines()) <= (230 if small else 300)
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "no module docstring"
     for node in tree.body:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import closest_tensors, compose, dct2, dct4, idct2
-from hdt.parameterization import NSD, PARAMETERIZATIONS, FreD, Harmonic, Parameterization, Raw, Size
-from hdt.parameterization.fred import FreDOptions, choose
-from hdt.parameterization.nsd import AXES, NSDOptions
+from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size
+from hdt.parameterization.fred import FreD, FreDOptions, choose
+from hdt.parameterization.harmonic import Harmonic
+from hdt.parameterization.nsd import AXES, NSD, NSDOptions
+from hdt.parameterization.raw import Raw
 from hdt.system.errors import InputError
 
 EXACT = (Raw, Harmonic)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, Ready
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sklearn.metrics.pairwise import paired_cosine_distances
@@ -17,7 +17,10 @@ from test_experts import dlinear_forecast, dlinear_gradient, refuse
 
 import hdt
 from hdt.maths.windows import windows
-from hdt.objective import CondTSF, GradientCosine, Problem, TrajectoryMatching
+from hdt.objective import Problem
+from hdt.objective.condtsf import CondTSF
+from hdt.objective.dc import GradientCosine, distance
+from hdt.objective.trajectory import TrajectoryMatching
 from hdt.students import build, flatten
 from hdt.system.machine import cache_folder
 from hdt.training.experts import Experts
@@ -34,16 +37,12 @@ def draws(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def matching(
-    checkpoints: torch.Tensor, kind: type[TrajectoryMatching] = TrajectoryMatching, **options: Any
-) -> TrajectoryMatching:
+def matching(checkpoints: torch.Tensor, kind: type[TrajectoryMatching] = TrajectoryMatching, **options: Any) -> Ready:
     """An objective whose experts are planted; by default one step on all synthetic windows, from epoch 0 to 1."""
     usual = {"max_start": 1, "target_epochs": 1, "steps_synthetic": 1, "inner_batch": 100}
     quick = {"experts": 1, "expert_epochs": 1}
     objective = kind(kind.Options(**{**usual, **quick, **options}), Problem(L, H, 12))
-    objective.prepare(double(12, 2))
-    objective.experts = Experts(checkpoints, 0.0)
-    return objective
+    return Ready(objective, double(12, 2), experts=Experts(checkpoints, 0.0))
 
 
 def cut(synthetic: torch.Tensor) -> np.ndarray:
@@ -61,7 +60,7 @@ def test_trajectory_loss_by_hand(steps: int) -> None:
     checkpoints, synthetic = double(1, 2, WEIGHTS), double(2, 12, 2, seed=1)
     objective = matching(checkpoints, steps_synthetic=steps, inner_lr=0.3)
     first, target = checkpoints[0].numpy()
-    theta, rate = first, objective.log_lr.detach().exp().item()
+    theta, rate = first, objective.start(objective.known, synthetic)["log_lr"].exp().item()
     for _ in range(steps):
         theta = theta - rate * dlinear_gradient(theta, cut(synthetic), H)
     expected = np.square(theta - target).sum() / np.square(first - target).sum()
@@ -96,10 +95,8 @@ def test_matches_run_from_an_early_epoch_to_one_e_epochs_later() -> None:
 
 
 def test_experts_are_trained_up_to_the_last_epoch_a_match_can_reach() -> None:
-    objective = TrajectoryMatching(
-        TrajectoryMatching.Options(experts=2, expert_epochs=1, max_start=4, target_epochs=3), Problem(L, H, 12)
-    )
-    objective.prepare(double(30, 2))
+    options = TrajectoryMatching.Options(experts=2, expert_epochs=1, max_start=4, target_epochs=3)
+    objective = Ready(TrajectoryMatching(options, Problem(L, H, 12)), double(30, 2))
     assert objective.experts.checkpoints.shape == (2, 1 + 3 + 3, WEIGHTS)
 
 
@@ -125,7 +122,7 @@ def test_trajectory_losses_have_the_gradients_they_claim(kind: type[TrajectoryMa
     objective = matching(double(2, 4, WEIGHTS), kind, max_start=3, steps_synthetic=3, inner_batch=5)
 
     def loss(synthetic: torch.Tensor, log_lr: torch.Tensor) -> torch.Tensor:
-        objective.log_lr = log_lr
+        objective.state = {"log_lr": log_lr}
         return objective.loss(synthetic, draws())[0]
 
     log_lr = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
@@ -152,10 +149,10 @@ def test_the_inner_step_size_is_learned_and_stays_positive(frame: pd.DataFrame) 
 
 
 def test_a_fixed_inner_step_size_is_not_learned() -> None:
-    assert matching(double(1, 2, WEIGHTS), inner_lr_rate=0).learned() == []
+    assert matching(double(1, 2, WEIGHTS), inner_lr_rate=0).rates() == {}
     objective = matching(double(1, 2, WEIGHTS), inner_lr_rate=0.2)
-    ((tensor, rate),) = objective.learned()
-    assert tensor is objective.log_lr and rate == 0.2
+    assert objective.rates() == {"log_lr": 0.2}
+    assert objective.rates().keys() == objective.start(objective.known, double(1, 12, 2)).keys()
 
 
 @pytest.mark.parametrize("objective", ["mtt", "condtsf"])
@@ -214,7 +211,7 @@ def test_the_value_update_by_hand() -> None:
     """
     checkpoints, synthetic = double(1, 3, WEIGHTS), double(2, 11, 2, seed=1)
     objective, before = matching(checkpoints, CondTSF, value_rate=0.25, value_every=3), synthetic.clone()
-    revised = objective.revise(synthetic, 3, draws())
+    revised = objective.revise(objective.known, synthetic, 3, draws())
     assert revised is not None and torch.equal(synthetic, before)
     expected, last = synthetic.numpy().copy(), checkpoints[0, -1].numpy()
     for start in (4, 7):
@@ -227,9 +224,12 @@ def test_the_value_update_by_hand() -> None:
 
 def test_values_are_updated_every_nth_iteration_only() -> None:
     objective, synthetic = matching(double(2, 2, WEIGHTS), CondTSF, value_every=3), double(1, 12, 2)
-    updated = [objective.revise(synthetic, iteration, draws()) is not None for iteration in range(1, 8)]
+    updated = [
+        objective.revise(objective.known, synthetic, iteration, draws()) is not None for iteration in range(1, 8)
+    ]
     assert updated == [False, False, True, False, False, True, False]
-    assert matching(double(1, 2, WEIGHTS)).revise(synthetic, 3, draws()) is None
+    other = matching(double(1, 2, WEIGHTS))
+    assert other.revise(other.known, synthetic, 3, draws()) is None
 
 
 @pytest.mark.parametrize("parameterization", ["raw", "harmonic"])
@@ -245,7 +245,8 @@ def test_the_loop_puts_the_updated_values_in_place(parameterization: str, frame:
 
 def test_labels_are_mixed_with_the_fully_trained_experts_forecast() -> None:
     checkpoints, every = double(2, 3, WEIGHTS), double(5, L + H, 2, seed=1)
-    mixed = matching(checkpoints, CondTSF, label_share=0.8).relabel(every, expert=1)
+    objective = matching(checkpoints, CondTSF, label_share=0.8)
+    mixed = objective.relabel(objective.known, every, expert=1)
     forecast = dlinear_forecast(checkpoints[1, -1].numpy(), every[:, :L].numpy(), H)
     assert torch.equal(mixed[:, :L], every[:, :L])
     np.testing.assert_allclose(mixed[:, L:].numpy(), 0.2 * every[:, L:].numpy() + 0.8 * forecast, atol=1e-13)
@@ -265,10 +266,8 @@ def test_condtsf_is_trajectory_matching_on_mixed_labels(share: float) -> None:
         assert value(matching(checkpoints, inner_lr=0.25), synthetic) == pytest.approx(expected, rel=1e-12)
 
 
-def cosine(real: torch.Tensor, **options: Any) -> GradientCosine:
-    objective = GradientCosine(GradientCosine.Options(**options), Problem(L, H, 12))
-    objective.prepare(real)
-    return objective
+def cosine(real: torch.Tensor, **options: Any) -> Ready:
+    return Ready(GradientCosine(GradientCosine.Options(**options), Problem(L, H, 12)), real)
 
 
 def test_dc_loss_vanishes_when_synthetic_and_real_windows_are_the_same() -> None:
@@ -300,12 +299,12 @@ def test_dc_loss_by_hand() -> None:
 
 
 def test_dc_distance_ignores_lengths_and_doubles_for_opposites() -> None:
-    objective, first, second = cosine(double(12, 2)), double(WEIGHTS), double(WEIGHTS, seed=1)
+    student, first, second = cosine(double(12, 2)).student, double(WEIGHTS), double(WEIGHTS, seed=1)
     expected = paired_cosine_distances(by_output_unit(first.numpy()), by_output_unit(second.numpy())).sum()
-    assert objective.distance(first, second).item() == pytest.approx(expected, rel=1e-12)
-    assert objective.distance(first, 5 * second).item() == pytest.approx(expected, rel=1e-12)
-    assert objective.distance(first, first).item() == pytest.approx(0, abs=1e-12)
-    assert objective.distance(first, -first).item() == pytest.approx(2 * 2 * H, rel=1e-12)
+    assert distance(student, first, second).item() == pytest.approx(expected, rel=1e-12)
+    assert distance(student, first, 5 * second).item() == pytest.approx(expected, rel=1e-12)
+    assert distance(student, first, first).item() == pytest.approx(0, abs=1e-12)
+    assert distance(student, first, -first).item() == pytest.approx(2 * 2 * H, rel=1e-12)
 
 
 def test_dc_loss_is_at_most_two_for_every_output_unit() -> None:
@@ -321,7 +320,7 @@ def test_dc_matches_along_a_training_on_the_synthetic_windows() -> None:
     visited = []
     for _ in range(3):
         objective.loss(synthetic, generator)
-        visited.append(objective.theta.numpy().copy())
+        visited.append(objective.state["theta"].numpy().copy())
     theta = fresh_weights(0)
     np.testing.assert_array_equal(visited[0], theta)
     for _ in range(2):

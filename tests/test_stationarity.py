@@ -10,6 +10,7 @@ from statsmodels.tsa.stattools import adfuller, kpss
 
 import hdt
 from hdt.maths.stationarity import CHANNELS, drifts, notice
+from hdt.objective import OBJECTIVES
 
 
 def walk(rows: int, seed: int = 0) -> np.ndarray:
@@ -64,15 +65,16 @@ def test_constant_and_very_short_series_are_left_alone(series: np.ndarray) -> No
 )
 def test_the_notice_names_the_channels_and_what_helps(objective: str, options: dict[str, object], remedy: str) -> None:
     train = np.stack([np.random.default_rng(1).normal(size=3000), walk(3000), walk(3000, 1)], axis=1)
-    text = notice(train, ["calm", "price", "other"], objective, options)
+    said = OBJECTIVES[objective].remedy(options)
+    text = notice(train, ["calm", "price", "other"], said)
     assert text is not None and text.startswith("2 of 3 tested channels drift (ADF and KPSS, first 'price')")
     assert re.search(remedy, text)
-    assert notice(train[:, :1], ["calm"], objective, options) is None
+    assert notice(train[:, :1], ["calm"], said) is None
 
 
 def test_wide_data_is_sampled() -> None:
     wide = np.repeat(walk(200)[:, None], 3 * CHANNELS, axis=1)
-    text = notice(wide, [str(c) for c in range(wide.shape[1])], "mtt", {})
+    text = notice(wide, [str(c) for c in range(wide.shape[1])], "nothing")
     assert text is not None and text.startswith(f"{CHANNELS} of {CHANNELS} tested")
 
 

@@ -208,9 +208,9 @@ def report(run: Run, data: Data = None) -> None:
 @app.command()
 def cite(method: Annotated[str | None, Argument(help="Method; all of them by default.")] = None) -> None:
     """BibTeX of the methods."""
-    from hdt.distillation import methods
+    from hdt.distillation.methods import METHODS
 
-    chosen = [methods.find(name).citation for name in ([method] if method else methods.METHODS)]
+    chosen = [METHODS[name].citation for name in ([method] if method else METHODS)]
     print("\n\n".join(citation or "% nothing to cite" for citation in chosen))
 
 

@@ -165,7 +165,7 @@ def _compare(
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=None)
         table = comparison.compare(
-            distilled, base=base, data=data, methods=method or comparison.METHODS, seeds=seeds, out=out,
+            distilled, base=base, data=data, methods=method or comparison.DISTILLED, seeds=seeds, out=out,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     if as_json:

@@ -1,4 +1,4 @@
-"""Settings of a distillation: the recipe a run writes and can be repeated from. No torch here."""
+"""Settings of a distillation: the recipe a run writes and can be repeated from."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hdt.data import registry
-from hdt.distillation import methods
 from hdt.distillation.methods import METHODS
+from hdt.objective import OBJECTIVES
+from hdt.parameterization import PARAMETERIZATIONS
+from hdt.start import STARTS
+from hdt.students import STUDENTS
 from hdt.system.errors import InputError, require
+from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
 NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
-OPTION_FLAGS = {"k": "--k", "lam": "--lam", "acf_weight": "--acf-weight", "period": "--period"}
 
 
 class Settings(BaseModel):
@@ -52,10 +55,10 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
     absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
     hyperparameters of the objective or the parameterization, such as ``k`` and ``lam``; ``None`` means "not
     given". ``budget``, stored floats at most, sets length and channels. Raises :class:`InputError` naming the
-    first setting that is unknown or out of range. Only hyperparameters need torch to be checked.
+    first setting that is unknown or out of range.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    method = methods.find(given.get("method", "hdt"))
+    method = METHODS[given.get("method", "hdt")]
     entry = registry.find(data) if isinstance(data, str) else None
     if real_channels is None and entry is not None:
         real_channels = entry.shape[1]
@@ -86,13 +89,11 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         f"length M = {settings.length} is below context {settings.context} + horizon {settings.horizon} = {size}; "
         "raise --length or lower --context/--horizon",
     )
-    bins = settings.length // 2 + 1
-    k = options.get("k")
-    require(
-        not isinstance(k, int) or k <= bins,
-        f"k={k} harmonics, but a series of M = {settings.length} steps has M//2+1 = {bins}; lower --k",
-    )
-    return settings.model_copy(update={"options": checked_options(settings, options)})
+    complete = checked_options(settings, options)
+    shape = Shape(settings.context, settings.horizon, settings.length)
+    for part in (OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization]):
+        part.check(complete, shape)
+    return settings.model_copy(update={"options": complete})
 
 
 def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channels: int) -> Settings:
@@ -104,12 +105,9 @@ def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channel
     channels, sequences, length = settings.channels or real_channels, settings.sequences, settings.length
     require(channels <= real_channels, f"channels={channels}, but the data has {real_channels}; lower --channels")
     if budget is not None:
-        from hdt.objective import OBJECTIVES
-
         require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
         require("length" not in fixed, "budget and length both decide how many steps; give one of them")
-        objective = OBJECTIVES.get(settings.objective)
-        if "channels" not in fixed and objective is not None and objective.pools_channels:
+        if "channels" not in fixed and OBJECTIVES[settings.objective].pools_channels:
             channels = max(1, min(channels, budget // (sequences * length)))
     if channels == 1 and "sequences" not in fixed:
         sequences = 2
@@ -125,12 +123,7 @@ def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channel
 
 
 def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of objective and parameterization, complete; also checks names in torch's tables."""
-    from hdt.objective import OBJECTIVES
-    from hdt.parameterization import PARAMETERIZATIONS
-    from hdt.start import STARTS
-    from hdt.students import STUDENTS
-
+    """The hyperparameters of objective and parameterization, complete; also checks the names of the parts."""
     for what, name, known in (
         ("parameterization", settings.parameterization, PARAMETERIZATIONS),
         ("objective", settings.objective, OBJECTIVES),
@@ -153,16 +146,12 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
         )
     complete: dict[str, Any] = {}
     for model in models:
-        own = {name: value for name, value in options.items() if name in model.model_fields}
-        complete |= validated(model, own).model_dump(exclude_none=True)
+        complete |= validated(model, model.own(options)).model_dump(exclude_none=True)
     return complete
 
 
 def described(settings: Settings, chosen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every setting of a run as name, value and meaning; ``chosen`` are values that were read from the data."""
-    from hdt.objective import OBJECTIVES
-    from hdt.parameterization import PARAMETERIZATIONS
-
     models = (Settings, OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
     meanings = {name: field.description or "" for model in models for name, field in model.model_fields.items()}
     values = {**settings.model_dump(exclude={"options"}), **settings.options, **chosen}
@@ -240,15 +229,21 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
     """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
     pair = {"objective": settings.objective, "parameterization": settings.parameterization}
     usual = resolve(data, real_channels=real_channels, method=settings.method, **pair)
-    words = ["hdt", "distill", data]
+    words, flags = ["hdt", "distill", data], _flags(settings)
     for name, value in settings.model_dump(exclude={"options"}).items():
         if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in settings.options.items():
         if value != usual.options.get(name):
-            flag = OPTION_FLAGS.get(name)
-            words += [flag, str(value)] if flag else ["--option", f"{name}={value}"]
+            words += [f"--{name.replace('_', '-')}", str(value)] if name in flags else ["--option", f"{name}={value}"]
     for name, value in load_options.items():
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
+
+
+def _flags(settings: Settings) -> set[str]:
+    """Hyperparameters with a flag of their own."""
+    models = (OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
+    fields = [(name, field.json_schema_extra) for model in models for name, field in model.model_fields.items()]
+    return {name for name, extra in fields if isinstance(extra, dict) and extra.get("flag")}

@@ -37,11 +37,11 @@ class Outcome(NamedTuple):
     chosen: dict[str, float]
 
 
-def objective_of(settings: Settings, problem: Problem) -> Objective:
+def objective_of(settings: Settings) -> Objective:
     """The objective, with its own of the settings' options."""
+    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
     kind = OBJECTIVES[settings.objective]
-    own = {name: value for name, value in settings.options.items() if name in kind.Options.model_fields}
-    return kind(kind.Options(**own), problem)
+    return kind(kind.Options.of(settings.options), problem)
 
 
 def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None) -> Outcome:
@@ -57,28 +57,29 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     generator = torch.Generator().manual_seed(settings.seed)
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
-    problem = Problem(settings.context, settings.horizon, settings.length, settings.backbone)
-    objective = objective_of(settings, problem)
+    objective = objective_of(settings)
     parameterization.prepare(series, generator)
-    objective.prepare(series)
+    known = objective.prepare(series)
     drawn = some_channels(series, settings.channels, generator)
     started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
     learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
     groups = [(learned, settings.learning_rate)]
-    groups += [([tensor], rate) for tensor, rate in objective.learned()]
+    with torch.no_grad():
+        state = objective.start(known, started)
+    groups += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
     optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
     history: list[dict[str, float]] = []
     for iteration in range(1, settings.iterations + 1):
         decay = (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
         for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = rate * decay
-        loss, terms = objective.loss(parameterization.decode(params), generator)
+        loss, terms, state = objective.loss(known, parameterization.decode(params), state, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            revised = objective.revise(parameterization.decode(params), iteration, generator)
+            revised = objective.revise(known, parameterization.decode(params), iteration, generator)
             if revised is not None:
                 for name, tensor in parameterization.encode(revised, params).items():
                     params[name].copy_(tensor)
@@ -98,7 +99,7 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
         bool(decoded.isfinite().all()),
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
-    kept = None if objective.kept is None else objective.kept.cpu()
-    seconds = time.perf_counter() - begun + objective.saved_seconds
-    chosen = {**parameterization.chosen, **objective.chosen}
+    kept = None if known.kept is None else known.kept.cpu()
+    seconds = time.perf_counter() - begun + known.saved_seconds
+    chosen = {**parameterization.chosen, **objective.chosen(known, state)}
     return Outcome(stored, decoded, started.cpu(), kept, history, seconds, chosen)

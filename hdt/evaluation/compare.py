@@ -17,7 +17,8 @@ import pandas as pd
 
 from hdt.data import datasets
 from hdt.data.series import Panel
-from hdt.distillation import config, methods
+from hdt.distillation import config
+from hdt.distillation.methods import METHODS
 from hdt.evaluation import naive, published
 from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, check, kept, summary
 from hdt.objective import OBJECTIVES, Objective
@@ -166,10 +167,10 @@ def _hash(what: Any) -> str:
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:
-    names = list(methods.METHODS) if asked is None else list(dict.fromkeys(asked))
+    names = list(METHODS) if asked is None else list(dict.fromkeys(asked))
     for name in names:
         if name != "full":
-            methods.find(name)
+            METHODS[name]  # refuses an unknown one
     return [name for name in [*names, *(a for a in ALWAYS if a not in names)] if name != "full"]
 
 
@@ -185,7 +186,7 @@ def _varied(vary: Mapping[str, Sequence[Any]] | None) -> tuple[str | None, list[
 
 def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The settings that concern a method: hyperparameters of other objectives are left out."""
-    known = methods.find(method)
+    known = METHODS[method]
 
     def fields(kind: type[Objective] | type[Parameterization]) -> set[str]:
         return {*kind.Options.model_fields}

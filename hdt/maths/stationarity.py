@@ -1,4 +1,4 @@
-"""Does a series drift? Two tests with opposite null hypotheses, and what a drift means for each objective."""
+"""Does a series drift? Two tests with opposite null hypotheses."""
 
 from __future__ import annotations
 
@@ -30,16 +30,13 @@ def drifts(x: np.ndarray) -> bool:
     return bool(unit_root > LEVEL and stationary < LEVEL)
 
 
-def notice(train: np.ndarray, columns: list[str], objective: str, options: dict[str, object]) -> str | None:
-    """One line when channels of the training part [T, C] drift; at most ``CHANNELS`` evenly spaced ones are tested."""
+def notice(train: np.ndarray, columns: list[str], remedy: str) -> str | None:
+    """One line when channels of the training part [T, C] drift, ending in the ``remedy``.
+
+    At most ``CHANNELS`` evenly spaced ones are tested.
+    """
     tested = range(0, len(columns), -(-len(columns) // CHANNELS))
     found = [columns[c] for c in tested if drifts(train[:, c])]
     if not found:
         return None
-    if options.get("level"):
-        remedy = f"the level term (level={options['level']:g}) trains students for levels that shift"
-    elif "level" in options:
-        remedy = "nothing here trains students for other levels; try --option level=1"
-    else:
-        remedy = f"objective {objective!r} assumes they do not; --method wiener has a level term"
     return f"{len(found)} of {len(tested)} tested channels drift (ADF and KPSS, first {found[0]!r}): {remedy}"

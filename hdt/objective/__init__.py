@@ -1,40 +1,14 @@
 """What is matched. An objective reads the real training series once and then scores synthetic series.
 
-To add one: a file here with a subclass of :class:`Objective`, and its name in ``OBJECTIVES``.
+To add one: a file here, or in a package with the entry point ``hdt.objectives``, with a subclass of
+:class:`Objective` that has a ``name``.
 """
 
 from __future__ import annotations
 
-from hdt.objective.base import Objective, Problem, Unmatched
-from hdt.objective.cfm import CFM
-from hdt.objective.condtsf import CondTSF
-from hdt.objective.dc import GradientCosine
-from hdt.objective.gradient import GradientMatching
-from hdt.objective.harmonic import HarmonicMatching
-from hdt.objective.trajectory import TrajectoryMatching
-from hdt.objective.wiener import Wiener
+from hdt.objective.base import Known, Objective, Problem, Scored, State
+from hdt.system.parts import Named, parts
 
-OBJECTIVES: dict[str, type[Objective]] = {
-    "wiener": Wiener,
-    "harmonic": HarmonicMatching,
-    "gradient": GradientMatching,
-    "dc": GradientCosine,
-    "mtt": TrajectoryMatching,
-    "condtsf": CondTSF,
-    "cfm": CFM,
-    "none": Unmatched,
-}
+OBJECTIVES: Named[type[Objective]] = Named("objective", lambda: parts("hdt.objective", "hdt.objectives", Objective))
 
-__all__ = [
-    "CFM",
-    "OBJECTIVES",
-    "CondTSF",
-    "GradientCosine",
-    "GradientMatching",
-    "HarmonicMatching",
-    "Objective",
-    "Problem",
-    "TrajectoryMatching",
-    "Unmatched",
-    "Wiener",
-]
+__all__ = ["OBJECTIVES", "Known", "Objective", "Problem", "Scored", "State"]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hdt.system.errors import InputError
-from hdt.system.options import Options
+from hdt.system.parts import Part
+
+BYTES, COPIES = 4, 10  # of float32; tensors of a window's size that a forecast and its gradient keep, roughly
 
 Terms = dict[str, Tensor]
+State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -26,53 +29,82 @@ class Problem:
     backbone: str = "dlinear"
 
 
-class Objective(ABC):
-    """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What an objective knows of the real series; each adds its own.
 
-    ``pools_channels``: whether it reads windows of any channel alike, so that there may be fewer synthetic than
-    real channels. ``kept`` marks the harmonics it is restricted to, if any; ``saved_seconds`` is work that was
-    done before and read from a cache, to be counted all the same.
+    ``kept`` marks the harmonics it is restricted to, if any; ``chosen`` holds hyperparameters that were left to the
+    data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same.
     """
 
-    Options: ClassVar[type[Options]]
-    pools_channels: ClassVar[bool] = True
     kept: Bool[Tensor, "F C"] | None = None
+    chosen: Mapping[str, float] = field(default_factory=dict)
+    saved_seconds: float = 0.0
+
+
+K = TypeVar("K", bound=Known)
+
+
+class Scored(NamedTuple):
+    """The scalar to minimise, its terms for the log, and what the next call goes on from."""
+
+    loss: Tensor
+    terms: Terms
+    state: State
+
+
+class Objective(Part, ABC, Generic[K]):
+    """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
+
+    It holds hyperparameters and nothing else: what it knows of the real series is what :meth:`prepare` returns, what
+    changes from one iteration to the next is a dict of tensors, the state. ``pools_channels``: whether it reads
+    windows of any channel alike, so that there may be fewer synthetic than real channels.
+    """
+
+    pools_channels: ClassVar[bool] = True
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem
-        self.chosen: dict[str, float] = {}  # values of hyperparameters given as "auto"
-
-    saved_seconds: float = 0.0
 
     @abstractmethod
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
+    def prepare(self, series: Float[Tensor, "T C"]) -> K:
         """One pass over the scaled real training series."""
 
+    def start(self, known: K, like: Float[Tensor, "N M C"]) -> State:
+        """The state before the first iteration, on the device of ``like``, the synthetic series."""
+        return {}
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the tensors of the state that are learned alongside the series, by name."""
+        return {}
+
     @abstractmethod
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        """The scalar to minimise, differentiable in ``synthetic``, and its terms for the log.
+    def loss(self, known: K, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
+        """The loss, differentiable in ``synthetic`` and in the learned tensors of ``state``, which is not changed.
 
         All randomness comes from ``generator`` (on the CPU, so that every device draws alike).
         """
 
-    def learned(self) -> list[tuple[Tensor, float]]:
-        """Tensors of the objective itself that are learned alongside, each with its learning rate."""
-        return []
-
     def revise(
-        self, synthetic: Float[Tensor, "N M C"], iteration: int, generator: torch.Generator
+        self, known: K, synthetic: Float[Tensor, "N M C"], iteration: int, generator: torch.Generator
     ) -> Float[Tensor, "N M C"] | None:
         """What to put in place of the series after an iteration, or None to leave it."""
         return None
 
+    def chosen(self, known: K, state: State) -> dict[str, float]:
+        """Values of hyperparameters that were left to the data."""
+        return dict(known.chosen)
 
-class Unmatched(Objective):
-    """No objective: the series stays at its start, a real subset for instance."""
+    def graph_bytes(self, instances: int, channels: int) -> int:
+        """A rough estimate of the memory that one loss and its gradient take, in bytes."""
+        return self._graph_bytes(instances, channels)
 
-    Options = Options
+    def _graph_bytes(self, instances: int, channels: int, stride: int = 1, steps: int = 1) -> int:
+        size = self.problem.context + self.problem.horizon
+        count = (self.problem.length - size) // stride + 1
+        return BYTES * COPIES * steps * instances * count * channels * size
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
-        pass
-
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        raise InputError("objective none has nothing to optimise; use --iterations 0, or choose another --objective")
+    @classmethod
+    def remedy(cls, options: Mapping[str, Any]) -> str:
+        """What its hyperparameters do about channels that drift, or what to do instead; ends a sentence."""
+        return f"objective {cls.name!r} assumes they do not; --method wiener has a level term"

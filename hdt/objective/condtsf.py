@@ -23,8 +23,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call
 
-from hdt.objective.trajectory import TrajectoryMatching, TrajectoryOptions
+from hdt.objective.trajectory import Trajectories, TrajectoryMatching, TrajectoryOptions
 from hdt.students import unflatten
+from hdt.system.parts import Method
 
 
 class CondTSFOptions(TrajectoryOptions):
@@ -38,30 +39,52 @@ class CondTSFOptions(TrajectoryOptions):
 class CondTSF(TrajectoryMatching):
     """Trajectory matching with the value update and mixed labels."""
 
+    name = "condtsf"
     Options = CondTSFOptions
+    citation = """@inproceedings{ding2024condtsf,
+  author    = {Ding, Jianrong and Liu, Zhanyu and Zheng, Guanjie and Jin, Haiming and Kong, Linghe},
+  title     = {CondTSF: One-line Plugin of Dataset Condensation for Time Series Forecasting},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2024},
+  note      = {arXiv:2406.02131}
+}"""
+    methods = {
+        "condtsf": Method(
+            title="Trajectory matching with a value term for forecasting",
+            parameterization="raw",
+            objective="condtsf",
+            start="real",
+            iterations=300,
+            learning_rate=0.03,
+            options={"label_share": 0.0},
+        )
+    }
 
-    def forecast(self, contexts: Float[Tensor, "B L C"], expert: int) -> Float[Tensor, "B H C"]:
-        """The fully trained expert's forecast."""
-        weights = unflatten(self.experts.checkpoints[expert, -1], self.student)
-        return functional_call(self.student, weights, (contexts,))
-
-    def relabel(self, every: Float[Tensor, "B window C"], expert: int) -> Float[Tensor, "B window C"]:
+    def relabel(
+        self, known: Trajectories, every: Float[Tensor, "B window C"], expert: int
+    ) -> Float[Tensor, "B window C"]:
         share, context = self.options.label_share, self.problem.context
         contexts, labels = every[:, :context], every[:, context:]
-        return torch.cat([contexts, (1 - share) * labels + share * self.forecast(contexts, expert)], dim=1)
+        return torch.cat([contexts, (1 - share) * labels + share * forecast(known, contexts, expert)], dim=1)
 
     @torch.no_grad()
     def revise(
-        self, synthetic: Float[Tensor, "N M C"], iteration: int, generator: torch.Generator
+        self, known: Trajectories, synthetic: Float[Tensor, "N M C"], iteration: int, generator: torch.Generator
     ) -> Float[Tensor, "N M C"] | None:
         """The value update of every n-th iteration, block after block from the left."""
         if iteration % self.options.value_every:
             return None
         context, horizon = self.problem.context, self.problem.horizon
-        expert = int(torch.randint(len(self.experts.checkpoints), (), generator=generator))
+        expert = int(torch.randint(len(known.experts.checkpoints), (), generator=generator))
         revised = synthetic.clone()
         for start in range(context, synthetic.shape[1] - horizon + 1, horizon):
             block = slice(start, start + horizon)
-            forecast = self.forecast(revised[:, start - context : start], expert)
-            revised[:, block] += self.options.value_rate * (forecast - revised[:, block])
+            target = forecast(known, revised[:, start - context : start], expert)
+            revised[:, block] += self.options.value_rate * (target - revised[:, block])
         return revised
+
+
+def forecast(known: Trajectories, contexts: Float[Tensor, "B L C"], expert: int) -> Float[Tensor, "B H C"]:
+    """The fully trained expert's forecast."""
+    weights = unflatten(known.experts.checkpoints[expert, -1], known.student)
+    return functional_call(known.student, weights, (contexts,))

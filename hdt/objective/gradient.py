@@ -17,17 +17,18 @@ synthetic windows are taken every third step. All chosen on validation (recipes/
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import spectrum
 from hdt.maths.windows import windows
-from hdt.objective.base import Objective, Terms
+from hdt.objective.base import Known, Objective, Scored, State
 from hdt.start import real_segments
-from hdt.students import backbone, build, flatten, forecast_gradient
+from hdt.students import Student, backbone, build, flatten, forecast_gradient
 from hdt.system.options import Options
 
 
@@ -42,37 +43,58 @@ class GradientOptions(Options):
     window_stride: int = Field(3, ge=1, description="distance between synthetic windows")
 
 
-class GradientMatching(Objective):
-    """L_grad above; ``kept`` restricts both signals to the marked harmonics."""
+@dataclass(frozen=True, kw_only=True)
+class Segments(Known):
+    """The real series [T, C], and the student whose weights are replaced."""
 
+    series: Tensor
+    student: Student
+
+
+class GradientMatching(Objective[Segments]):
+    """L_grad above."""
+
+    name = "gradient"
     Options = GradientOptions
     pools_channels = False
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
-        self.series = series
-        self.student = backbone(self.problem.backbone, self.problem.context, self.problem.horizon, series)
+    def prepare(self, series: Float[Tensor, "T C"], kept: Bool[Tensor, "F C"] | None = None) -> Segments:
+        """``kept`` restricts both signals to the marked harmonics."""
+        student = backbone(self.problem.backbone, self.problem.context, self.problem.horizon, series)
+        return Segments(series=series, student=student, kept=kept)
 
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
+    def loss(
+        self, known: Segments, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
+    ) -> Scored:
         options, problem = self.options, self.problem
-        real = real_segments(self.series, options.segments, problem.length, generator)
-        if self.kept is not None:
-            real, synthetic = (spectrum.keep_harmonics(x, self.kept) for x in (real, synthetic))
+        real = real_segments(known.series, options.segments, problem.length, generator)
+        if known.kept is not None:
+            real, synthetic = (spectrum.keep_harmonics(x, known.kept) for x in (real, synthetic))
         seed = int(torch.randint(2**31, (), generator=generator))
         fresh = build(problem.backbone, problem.context, problem.horizon, real.shape[2], seed)
         theta = flatten(fresh).to(real).requires_grad_()
         pool = windows(real, problem.context, problem.horizon)  # [segments, n, L+H, C]
         own = windows(synthetic, problem.context, problem.horizon, options.window_stride).flatten(0, 1)
         draw = lambda: _sample(pool, options.batch, generator)  # noqa: E731
-        target = self._descend(theta, draw, options.steps_real, differentiable=False)
-        arrived = self._descend(theta, lambda: own, options.steps_synthetic, differentiable=True)
+        target = self._descend(known.student, theta, draw, options.steps_real, differentiable=False)
+        arrived = self._descend(known.student, theta, lambda: own, options.steps_synthetic, differentiable=True)
         loss = (arrived - target).square().sum() / (theta - target).detach().square().sum()
-        return loss, {"gradient": loss.detach()}
+        return Scored(loss, {"gradient": loss.detach()}, state)
+
+    def graph_bytes(self, instances: int, channels: int) -> int:
+        options = self.options
+        return self._graph_bytes(instances, channels, options.window_stride, options.steps_synthetic)
 
     def _descend(
-        self, theta: Float[Tensor, " P"], batches: Callable[[], Tensor], steps: int, differentiable: bool
+        self,
+        student: Student,
+        theta: Float[Tensor, " P"],
+        batches: Callable[[], Tensor],
+        steps: int,
+        differentiable: bool,
     ) -> Float[Tensor, " P"]:
         for _ in range(steps):
-            gradient = forecast_gradient(self.student, theta, batches(), differentiable)
+            gradient = forecast_gradient(student, theta, batches(), differentiable)
             theta = theta - self.options.inner_lr * gradient
             if not differentiable:
                 theta = theta.detach().requires_grad_()

@@ -16,7 +16,9 @@ Chosen on the validation parts of ETTh1 and ETTm1 (recipes/LOG.md).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,9 +26,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import spectrum
-from hdt.objective.base import Objective, Problem, Terms
-from hdt.objective.gradient import GradientMatching, GradientOptions
+from hdt.objective.base import Known, Objective, Problem, Scored, State, Terms
+from hdt.objective.gradient import GradientMatching, GradientOptions, Segments
 from hdt.system.errors import require
+from hdt.system.parts import Method, Shape
 
 ENERGY = 0.99  # of the channels' mean amplitude spectrum, for k = auto
 DRAWS = 8  # of L_grad, for lam = auto
@@ -35,68 +38,118 @@ DRAWS = 8  # of L_grad, for lam = auto
 class HarmonicOptions(GradientOptions):
     """Hyperparameters of :class:`HarmonicMatching`."""
 
-    k: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(32, description="harmonics kept per channel")
+    k: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        32, description="harmonics kept per channel", json_schema_extra={"flag": True}
+    )
     lam: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        0.5, description="λ, weight of the harmonic amplitudes"
+        0.5, description="λ, weight of the harmonic amplitudes", json_schema_extra={"flag": True}
     )
     p: float = Field(2.0, ge=1, description="power of the amplitude differences")
     gradient_weight: float = Field(1.0, ge=0, description="weight of L_grad")
-    acf_weight: float = Field(0.0, ge=0, description="weight of the PSD gap of Theorem 1")
+    acf_weight: float = Field(
+        0.0, ge=0, description="weight of the PSD gap of Theorem 1", json_schema_extra={"flag": True}
+    )
 
 
-class HarmonicMatching(Objective):
-    """The HDT objective; terms of weight zero are not computed."""
+@dataclass(frozen=True, kw_only=True)
+class Harmonics(Known):
+    """Mean amplitude and mean power [F, C] of real sub-series, k, and what L_grad knows."""
 
+    amplitude: Tensor
+    power: Tensor
+    k: int
+    gradient: Segments
+    kept: Tensor
+
+
+class HarmonicMatching(Objective[Harmonics]):
+    """The HDT objective; terms of weight zero are not computed. The state holds λ once it was balanced."""
+
+    name = "harmonic"
     Options = HarmonicOptions
     pools_channels = False
+    citation = """@article{hong2026hdt,
+  author  = {Hong, Seungha and Jang, Sanghwan and Kweon, Wonbin and Kim, Suyeon and Lee, Gyuseok and Yu, Hwanjo},
+  title   = {Harmonic Dataset Distillation for Time Series Forecasting},
+  journal = {arXiv preprint arXiv:2603.03760},
+  year    = {2026},
+  note    = {AAAI 2026}
+}"""
+    methods = {
+        "hdt": Method(
+            title="Harmonic dataset distillation for time series forecasting",
+            parameterization="harmonic",
+            objective="harmonic",
+            start="phase",
+            iterations=400,
+            learning_rate=0.02,
+        )
+    }
 
     def __init__(self, options: HarmonicOptions, problem: Problem) -> None:
         super().__init__(options, problem)
         self.gradient = GradientMatching(options, problem)
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
-        self.amplitude, self.power = spectrum.mean_spectrum(series, self.problem.length)
-        k = self.options.k
-        if k == "auto":
-            k = spectrum.harmonics_for(self.amplitude, self.problem.length, ENERGY)
-            self.chosen["k"] = k
-        self.k = k
-        self.lam = None if self.options.lam == "auto" else self.options.lam
-        self.mask = spectrum.top_harmonics(self.amplitude, k)
-        self.gradient.prepare(series)
-        self.kept = self.gradient.kept = self.mask
+    @classmethod
+    def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
+        k, bins = options["k"], shape.length // 2 + 1
+        require(
+            k == "auto" or k <= bins,
+            f"k={k} harmonics, but a series of M = {shape.length} steps has M//2+1 = {bins}; lower --k",
+        )
 
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
+    def prepare(self, series: Float[Tensor, "T C"]) -> Harmonics:
+        amplitude, power = spectrum.mean_spectrum(series, self.problem.length)
+        k, chosen = self.options.k, {}
+        if k == "auto":
+            k = chosen["k"] = spectrum.harmonics_for(amplitude, self.problem.length, ENERGY)
+        kept = spectrum.top_harmonics(amplitude, k)
+        gradient = self.gradient.prepare(series, kept)
+        return Harmonics(amplitude=amplitude, power=power, k=k, gradient=gradient, kept=kept, chosen=chosen)
+
+    def loss(
+        self, known: Harmonics, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
+    ) -> Scored:
         options = self.options
         total = synthetic.new_zeros(())
         terms: Terms = {}
         if options.gradient_weight:
-            gradient, terms = self.gradient.loss(synthetic, generator)
+            gradient, terms, _ = self.gradient.loss(known.gradient, synthetic, {}, generator)
             total = total + options.gradient_weight * gradient
-        if self.lam is None:
-            self.chosen["lam"] = self.lam = self.balance(synthetic, generator)
-        if self.lam:
-            harmonic = self.harmonic_loss(synthetic)
-            total, terms = total + self.lam * harmonic, {**terms, "harmonic": harmonic.detach()}
+        lam = options.lam
+        if lam == "auto":
+            if "lam" not in state:
+                state = {**state, "lam": self.balance(known, synthetic, generator)}
+            lam = state["lam"].item()
+        if lam:
+            harmonic = self.harmonic_loss(known, synthetic)
+            total, terms = total + lam * harmonic, {**terms, "harmonic": harmonic.detach()}
         if options.acf_weight:
-            gap = spectrum.psd_distance(spectrum.psd(synthetic), self.power, self.problem.length).mean()
+            gap = spectrum.psd_distance(spectrum.psd(synthetic), known.power, self.problem.length).mean()
             total, terms = total + options.acf_weight * gap, {**terms, "psd_gap": gap.detach()}
-        return total, terms
+        return Scored(total, terms, state)
 
-    def harmonic_loss(self, synthetic: Float[Tensor, "N M C"]) -> Tensor:
+    def harmonic_loss(self, known: Harmonics, synthetic: Float[Tensor, "N M C"]) -> Tensor:
         """L_harm, averaged over sequences and channels."""
-        gap = (spectrum.rfft(synthetic).abs() - self.amplitude).abs() * self.mask
-        return gap.pow(self.options.p).sum(dim=-2).mean() / self.k
+        gap = (spectrum.rfft(synthetic).abs() - known.amplitude).abs() * known.kept
+        return gap.pow(self.options.p).sum(dim=-2).mean() / known.k
 
-    def balance(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> float:
-        """λ = root mean square of ‖∇L_grad‖ over ``DRAWS`` draws / ‖∇L_harm‖, both at this series."""
-        (harmonic,) = torch.autograd.grad(self.harmonic_loss(synthetic), synthetic, retain_graph=True)
+    def balance(self, known: Harmonics, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> Tensor:
+        """λ = root mean square of ‖∇L_grad‖ over ``DRAWS`` draws / ‖∇L_harm‖, both at this series; float64."""
+        (harmonic,) = torch.autograd.grad(self.harmonic_loss(known, synthetic), synthetic, retain_graph=True)
         squared = 0.0
         for _ in range(DRAWS):
-            (part,) = torch.autograd.grad(self.gradient.loss(synthetic, generator)[0], synthetic, retain_graph=True)
+            gradient = self.gradient.loss(known.gradient, synthetic, {}, generator).loss
+            (part,) = torch.autograd.grad(gradient, synthetic, retain_graph=True)
             squared += part.square().sum().item() / DRAWS
         norm = harmonic.norm().item()
         require(
             norm > 1e-9, "lam=auto: the amplitudes already match, so there is nothing to balance; give --lam a number"
         )
-        return float(squared**0.5 / norm)
+        return torch.tensor(squared**0.5 / norm, dtype=torch.float64)
+
+    def chosen(self, known: Harmonics, state: State) -> dict[str, float]:
+        return {**known.chosen, **{name: value.item() for name, value in state.items()}}
+
+    def graph_bytes(self, instances: int, channels: int) -> int:
+        return self.gradient.graph_bytes(instances, channels)

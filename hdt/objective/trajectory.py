@@ -17,6 +17,7 @@ on validation, see recipes/LOG.md. The time to train the experts counts as disti
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -25,11 +26,12 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths.windows import windows
-from hdt.objective.base import Objective, Terms
-from hdt.students import backbone, forecast_error, forecast_gradient
+from hdt.objective.base import Known, Objective, Scored, State
+from hdt.students import Student, backbone, forecast_error, forecast_gradient
 from hdt.system.machine import cache_folder
 from hdt.system.options import Options
-from hdt.training.experts import Training, experts
+from hdt.system.parts import Method
+from hdt.training.experts import Experts, Training, experts
 
 
 class TrajectoryOptions(Options):
@@ -49,12 +51,39 @@ class TrajectoryOptions(Options):
     inner_lr_rate: float = Field(0.01, ge=0, description="learning rate of its logarithm; 0 keeps it fixed")
 
 
-class TrajectoryMatching(Objective):
-    """The loss above."""
+@dataclass(frozen=True, kw_only=True)
+class Trajectories(Known):
+    """Checkpoints of the experts, the student whose weights they are, and real windows [n, L+H, C]."""
 
+    experts: Experts
+    student: Student
+    real: Tensor
+
+
+class TrajectoryMatching(Objective[Trajectories]):
+    """The loss above. The state holds the logarithm of the inner step size, which is learned."""
+
+    name = "mtt"
     Options: ClassVar[type[TrajectoryOptions]] = TrajectoryOptions
+    citation = """@inproceedings{cazenavette2022mtt,
+  author    = {Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan},
+  title     = {Dataset Distillation by Matching Training Trajectories},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2022},
+  note      = {arXiv:2203.11932}
+}"""
+    methods = {
+        "mtt": Method(
+            title="Matching training trajectories",
+            parameterization="raw",
+            objective="mtt",
+            start="real",
+            iterations=300,
+            learning_rate=0.1,
+        )
+    }
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
+    def prepare(self, series: Float[Tensor, "T C"]) -> Trajectories:
         options, problem = self.options, self.problem
         training = Training(
             options.experts,
@@ -63,37 +92,48 @@ class TrajectoryMatching(Objective):
             options.expert_momentum,
             options.expert_batch,
         )
-        self.student = backbone(problem.backbone, problem.context, problem.horizon, series)
-        self.experts = experts(problem.backbone, problem.context, problem.horizon, series, training, cache_folder())
-        self.saved_seconds = self.experts.saved_seconds
-        self.real = windows(series, problem.context, problem.horizon)
-        self.log_lr = torch.tensor(math.log(options.inner_lr), device=series.device, requires_grad=True)
+        found = experts(problem.backbone, problem.context, problem.horizon, series, training, cache_folder())
+        return Trajectories(
+            experts=found,
+            student=backbone(problem.backbone, problem.context, problem.horizon, series),
+            real=windows(series, problem.context, problem.horizon),
+            saved_seconds=found.saved_seconds,
+        )
 
-    def learned(self) -> list[tuple[Tensor, float]]:
-        """The logarithm of the inner step size and its learning rate."""
-        return [(self.log_lr, self.options.inner_lr_rate)] if self.options.inner_lr_rate else []
+    def start(self, known: Trajectories, like: Float[Tensor, "N M C"]) -> State:
+        return {"log_lr": torch.tensor(math.log(self.options.inner_lr), device=like.device)}
 
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
-        options = self.options
-        checkpoints = self.experts.checkpoints
+    def rates(self) -> dict[str, float]:
+        return {"log_lr": self.options.inner_lr_rate} if self.options.inner_lr_rate else {}
+
+    def loss(
+        self, known: Trajectories, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
+    ) -> Scored:
+        options, log_lr = self.options, state["log_lr"]
+        checkpoints = known.experts.checkpoints
         expert = int(torch.randint(len(checkpoints), (), generator=generator))
         start = int(torch.randint(options.max_start, (), generator=generator))
         first, target = checkpoints[expert, start], checkpoints[expert, start + options.target_epochs]
         every = windows(synthetic, self.problem.context, self.problem.horizon).flatten(0, 1)
-        every = self.relabel(every, expert)
+        every = self.relabel(known, every, expert)
         theta = first.detach().requires_grad_()
         for _ in range(options.steps_synthetic):
             batch = every[torch.randperm(len(every), generator=generator)[: options.inner_batch].to(every.device)]
-            gradient = forecast_gradient(self.student, theta, batch, differentiable=True)
-            theta = theta - self.log_lr.exp() * gradient
+            gradient = forecast_gradient(known.student, theta, batch, differentiable=True)
+            theta = theta - log_lr.exp() * gradient
         loss = (theta - target).square().sum() / (first - target).square().sum()
-        terms = {"trajectory": loss.detach(), "inner_lr": self.log_lr.detach().exp()}
+        terms = {"trajectory": loss.detach(), "inner_lr": log_lr.detach().exp()}
         if options.real_weight:
-            chosen = torch.randint(len(self.real), (options.expert_batch,), generator=generator).to(theta.device)
-            guide = forecast_error(self.student, theta, self.real[chosen])
+            chosen = torch.randint(len(known.real), (options.expert_batch,), generator=generator).to(theta.device)
+            guide = forecast_error(known.student, theta, known.real[chosen])
             loss, terms["real"] = loss + options.real_weight * guide, guide.detach()
-        return loss, terms
+        return Scored(loss, terms, state)
 
-    def relabel(self, every: Float[Tensor, "B window C"], expert: int) -> Float[Tensor, "B window C"]:
+    def relabel(
+        self, known: Trajectories, every: Float[Tensor, "B window C"], expert: int
+    ) -> Float[Tensor, "B window C"]:
         """The windows that the inner steps train on; here the synthetic ones as they are."""
         return every
+
+    def graph_bytes(self, instances: int, channels: int) -> int:
+        return self._graph_bytes(instances, channels, steps=self.options.steps_synthetic)

@@ -23,7 +23,9 @@ become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -33,9 +35,10 @@ from torch import Tensor
 from hdt.maths import moments
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import windows
-from hdt.objective.base import Objective, Terms
+from hdt.objective.base import Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
 from hdt.system.options import Options
+from hdt.system.parts import Method
 
 EPS = 1e-5
 
@@ -63,22 +66,45 @@ class View(NamedTuple):
     real: Moments
 
 
-class Wiener(Objective):
+@dataclass(frozen=True, kw_only=True)
+class Views(Known):
+    """The linear views, which every iteration looks at, and those of random features, one of which it draws."""
+
+    linear: Sequence[View]
+    random: Sequence[View]
+
+
+class Wiener(Objective[Views]):
     """The sum of L/c over the views."""
 
+    name = "wiener"
     Options = WienerOptions
+    citation = """@software{hdt_wiener,
+  title = {hdt: the Wiener objective for time series distillation},
+  year  = {2026}
+}"""
+    methods = {
+        "wiener": Method(
+            title="Closed-form student: the exact full-data loss from lag moments",
+            parameterization="raw",
+            objective="wiener",
+            start="phase",
+            iterations=300,
+            learning_rate=0.1,
+        )
+    }
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> None:
+    def prepare(self, series: Float[Tensor, "T C"]) -> Views:
         options, context, horizon = self.options, self.problem.context, self.problem.horizon
         gram = moments.gram(series, context + horizon)
-        self.linear: list[View] = []
+        linear: list[View] = []
         if options.raw:
             real = moments.level_shifted(moments.lag_moments(gram, context).means(), options.level)
-            self.linear.append(View("raw", options.raw, self.raw, real))
+            linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
-            self.linear.append(View("centred", options.centred, self.centred, real))
-        self.random: list[View] = []
+            linear.append(View("centred", options.centred, self.centred, real))
+        random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
         count = (len(series) - context - horizon + 1) * series.shape[1]
         stride = -(-count // options.most_windows)
@@ -88,15 +114,16 @@ class Wiener(Objective):
             features = self.relu(mix.to(series.device), bias.to(series.device))
             part = series[draw * stride // options.draws :]
             real = moments.stream(part, context, horizon, features, stride).means()
-            self.random.append(View("relu", options.relu, features, real))
+            random.append(View("relu", options.relu, features, real))
+        return Views(linear=linear, random=random)
 
-    def loss(self, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> tuple[Tensor, Terms]:
+    def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
         flat = every.transpose(-1, -2).flatten(0, 2)
-        chosen = torch.randperm(len(self.random), generator=generator)[:1].tolist()
+        chosen = torch.randperm(len(known.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
-        for view in [*self.linear, *(self.random[i] for i in chosen)]:
+        for view in [*known.linear, *(known.random[i] for i in chosen)]:
             own = moments.window_moments([view.features(flat)]).means().double()
             weights = self.student(own)
             error = view.real.loss(weights) / view.real.target
@@ -106,7 +133,7 @@ class Wiener(Objective):
                 noise = own.loss(weights) / own.target
                 total = total + view.weight * self.options.noise * noise
                 terms[f"{view.name}_noise"] = noise.detach()
-        return total, terms
+        return Scored(total, terms, state)
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
@@ -137,3 +164,9 @@ class Wiener(Objective):
             return torch.relu(x @ mix.to(x) + scale * bias.to(x)), y
 
         return features
+
+    @classmethod
+    def remedy(cls, options: Mapping[str, Any]) -> str:
+        if options["level"]:
+            return f"the level term (level={options['level']:g}) trains students for levels that shift"
+        return "nothing here trains students for other levels; try --option level=1"

@@ -1,6 +1,7 @@
 """What is stored and learned. A parameterization maps named tensors to series and back.
 
-To add one: a file here with a subclass of :class:`Parameterization`, and its name in ``PARAMETERIZATIONS``.
+To add one: a file here, or in a package with the entry point ``hdt.parameterizations``, with a subclass of
+:class:`Parameterization` that has a ``name``.
 """
 
 from __future__ import annotations
@@ -9,18 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from hdt.parameterization.base import Parameterization, Params, Size
-from hdt.parameterization.fred import FreD
-from hdt.parameterization.harmonic import Harmonic
-from hdt.parameterization.nsd import NSD
-from hdt.parameterization.raw import Raw
+from hdt.system.parts import Named, parts
 
-PARAMETERIZATIONS: dict[str, type[Parameterization]] = {"raw": Raw, "harmonic": Harmonic, "fred": FreD, "nsd": NSD}
+PARAMETERIZATIONS: Named[type[Parameterization]] = Named(
+    "parameterization",
+    lambda: parts("hdt.parameterization", "hdt.parameterizations", Parameterization),
+)
 
-__all__ = ["NSD", "PARAMETERIZATIONS", "FreD", "Harmonic", "Parameterization", "Params", "Raw", "Size", "build"]
+__all__ = ["PARAMETERIZATIONS", "Parameterization", "Params", "Size", "build"]
 
 
 def build(name: str, size: Size, options: Mapping[str, Any]) -> Parameterization:
     """The parameterization of that name; of ``options``, those that are its own count."""
     kind = PARAMETERIZATIONS[name]
-    own = {key: value for key, value in options.items() if key in kind.Options.model_fields}
-    return kind(size, kind.Options(**own))
+    return kind(size, kind.Options.of(options))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.system.options import Options
+from hdt.system.parts import Part
 
 Params = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -24,7 +24,7 @@ class Size(NamedTuple):
     channels: int
 
 
-class Parameterization(ABC):
+class Parameterization(Part, ABC):
     """Named stored tensors ⇄ synthetic series [N, M, C]; knows no objective.
 
     ``decode`` is differentiable. ``encode`` gives the parameters whose decoding comes closest to a
@@ -33,7 +33,6 @@ class Parameterization(ABC):
     names tensors that are stored but not learned; ``chosen`` holds what was read from the data.
     """
 
-    Options: ClassVar[type[Options]] = Options
     fixed: tuple[str, ...] = ()
 
     def __init__(self, size: Size, options: Any = None) -> None:

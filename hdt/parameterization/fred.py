@@ -18,10 +18,14 @@ The mask is stored and counted.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from pydantic import Field
 from torch import Tensor
 
@@ -31,6 +35,7 @@ from hdt.maths.windows import windows
 from hdt.parameterization.base import Parameterization, Params, Shapes
 from hdt.system.errors import require
 from hdt.system.options import Options
+from hdt.system.parts import History, Method
 
 MOST_CELLS = 2**24  # of the real series that the mask is chosen from, at most 512 of them, evenly spaced
 
@@ -42,13 +47,42 @@ class FreDOptions(Options):
     multiple: int = Field(4, ge=1, description="... that this many times as many series fit")
     center: bool = Field(False, description="choose them by variance, as published, not by mean square")
     mask: Literal["shared", "channel"] = Field("shared", description="one mask for all channels, or one for each")
-    period: int | None = Field(None, ge=1, description="P, steps per row; by default the dominant period")
+    period: int | None = Field(
+        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra={"flag": True}
+    )
 
 
 class FreD(Parameterization):
     """``coefficients`` [n, C, k] and ``mask`` [1 or C, k]; decodes to n = ⌊(N·M·C − |mask|) / (C·k)⌋ series."""
 
+    name = "fred"
     Options: ClassVar[type[FreDOptions]] = FreDOptions
+    citation = """@inproceedings{shin2023fred,
+  author    = {Shin, DongHyeok and Shin, Seungjae and Moon, Il-Chul},
+  title     = {Frequency Domain-based Dataset Distillation},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  note      = {arXiv:2311.08819}
+}"""
+    methods = {
+        "fred-wiener": Method(
+            title="Masked cosine coefficients of the folded series, Wiener objective",
+            parameterization="fred",
+            objective="wiener",
+            start="phase",
+            iterations=200,
+            learning_rate=0.1,
+            options={"noise": 0.06},
+        ),
+        "fred-mtt": Method(
+            title="Masked cosine coefficients of the folded series, trajectory matching",
+            parameterization="fred",
+            objective="mtt",
+            start="real",
+            iterations=300,
+            learning_rate=0.1,
+        ),
+    }
     fixed = ("mask",)
 
     def prepare(self, series: Float[Tensor, "T C"], generator: torch.Generator) -> None:
@@ -104,6 +138,27 @@ class FreD(Parameterization):
         cells = coefficients.new_zeros(*coefficients.shape[:2], grid.rows * grid.period)
         cells = cells.scatter(2, where(params["mask"], cells), coefficients)
         return idct2(cells.unflatten(2, (grid.rows, grid.period)))
+
+    @classmethod
+    def picture(
+        cls, options: Mapping[str, Any], params: Mapping[str, np.ndarray], history: History, length: int
+    ) -> Figure | None:
+        """Mean square of every kept coefficient over sequences and channels; white ones are not kept."""
+        period = int(options["period"])
+        rows = -(-length // period)
+        power = np.zeros((params["coefficients"].shape[1], rows * period))
+        power[np.arange(len(power))[:, None], params["mask"]] = np.square(params["coefficients"]).mean(axis=0)
+        power = power.mean(axis=0).reshape(rows, period)
+        figure = Figure(figsize=(9, min(6.0, 2 + 5 * rows / period)), layout="constrained")
+        ax = figure.subplots()
+        shown = np.ma.masked_equal(power, 0)
+        image = ax.imshow(shown, norm=LogNorm(), aspect="auto", cmap="viridis", interpolation="nearest")
+        ax.set_xlabel(f"half-waves within a period of {period} steps", fontsize=8)
+        ax.set_ylabel("half-waves over the series", fontsize=8)
+        kept = params["mask"].shape[1]
+        ax.set_title(f"cosine coefficients: {kept} of {rows * period} kept per channel", fontsize=9)
+        figure.colorbar(image, ax=ax, label="mean square")
+        return figure
 
 
 def where(mask: Int[Tensor, "masks k"], cells: Float[Tensor, "N C RP"]) -> Int[Tensor, "N C k"]:

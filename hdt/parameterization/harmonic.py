@@ -18,6 +18,8 @@ from hdt.parameterization.base import Parameterization, Params, Shapes
 class Harmonic(Parameterization):
     """``real`` [N, F, C] and ``imaginary`` [N, (M−1)//2, C] orthonormal coefficients; N·M·C floats."""
 
+    name = "harmonic"
+
     def shapes(self) -> Shapes:
         sequences, length, channels = self.size
         bins, free = length // 2 + 1, (length - 1) // 2

@@ -21,10 +21,14 @@ random, and Adam replaces SGD with momentum 0.9. The real-guided loss, γ·L_rea
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pydantic import Field
 from torch import Tensor
 
@@ -33,6 +37,7 @@ from hdt.maths.transforms import closest_tensors, compose, dct4
 from hdt.parameterization.base import Parameterization, Params, Shapes, Size
 from hdt.system.errors import require
 from hdt.system.options import Options
+from hdt.system.parts import History, Method
 
 AXES = ("instance", "channel", "cycle", "phase")
 
@@ -49,13 +54,43 @@ class NSDOptions(Options):
     channel_rank: int | None = Field(None, ge=1, description="t2; by default all channels")
     cycle_rank: int | None = Field(None, ge=1, description="t3; by default half the rows")
     phase_rank: int | None = Field(None, ge=1, description="t4; by default as large as the floats allow")
-    period: int | None = Field(None, ge=1, description="P, steps per row; by default the dominant period")
+    period: int | None = Field(
+        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra={"flag": True}
+    )
 
 
 class NSD(Parameterization):
     """``tensors`` [N_T, t1, t2, t3, t4] and one kernel [N_K, t_d, u_d] per axis."""
 
+    name = "nsd"
     Options: ClassVar[type[NSDOptions]] = NSDOptions
+    citation = """@inproceedings{yang2024nsd,
+  author    = {Yang, Shaolei and Cheng, Shen and Hong, Mingbo and Fan, Haoqiang and Wei, Xing and Liu, Shuaicheng},
+  title     = {Neural Spectral Decomposition for Dataset Distillation},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2024},
+  note      = {arXiv:2408.16236}
+}"""
+    methods = {
+        "nsd-wiener": Method(
+            title="Spectrum tensors and shared kernels, Wiener objective",
+            parameterization="nsd",
+            objective="wiener",
+            start="phase",
+            iterations=300,
+            learning_rate=0.02,
+            parameterization_options={"kernels": "svd"},
+        ),
+        "nsd-mtt": Method(
+            title="Spectrum tensors and shared kernels, trajectory matching",
+            parameterization="nsd",
+            objective="mtt",
+            start="real",
+            iterations=300,
+            learning_rate=0.02,
+            parameterization_options={"kernels": "svd"},
+        ),
+    }
 
     def __init__(self, size: Size, options: Any = None) -> None:
         super().__init__(size, options)
@@ -145,3 +180,22 @@ class NSD(Parameterization):
         """The first rows of DCT-IV; sets after the first take later ones, lest all sets be one."""
         sets = range(self.options.kernel_sets)
         return [torch.stack([dct4(size, like).roll(-j, 0)[:rank] for j in sets]) for rank, size in self.sizes()]
+
+    @classmethod
+    def picture(
+        cls, options: Mapping[str, Any], params: Mapping[str, np.ndarray], history: History, length: int
+    ) -> Figure | None:
+        """The kernels of the first set, one per axis, each [rank, size]."""
+        if "phase" not in params:
+            return None
+        figure = Figure(figsize=(11, 3), layout="constrained")
+        widths = [max(2, params[name].shape[2]) ** 0.5 for name in AXES]
+        for ax, name in zip(figure.subplots(1, 4, width_ratios=widths), AXES, strict=True):
+            kernel = params[name][0]
+            most = np.abs(kernel).max()
+            ax.imshow(kernel, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")
+            ax.set_title(f"{name} kernel, {kernel.shape[0]} × {kernel.shape[1]}", fontsize=9)
+            ax.tick_params(labelsize=8)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return figure

@@ -11,6 +11,8 @@ from hdt.parameterization.base import Parameterization, Params, Shapes
 class Raw(Parameterization):
     """``values`` [N, M, C] in scaled units; N·M·C floats."""
 
+    name = "raw"
+
     def shapes(self) -> Shapes:
         return {"values": self.size}
 

@@ -16,6 +16,7 @@ from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
+from hdt.objective import OBJECTIVES
 from hdt.run.distilled import Distilled
 from hdt.run.records import DataInfo, Distance, RunInfo
 from hdt.system import machine
@@ -52,8 +53,6 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
 
     Raises :class:`hdt.system.errors.InputError` when it would hold as many or more: then nothing is gained by the work.
     """
-    from hdt.objective import OBJECTIVES
-
     channels = settings.channels or panel.channels
     real, synthetic = panel.borders[0] * panel.channels, settings.sequences * settings.length * channels
     if synthetic * COMPRESSION <= real:
@@ -94,6 +93,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
     import torch
 
+    from hdt.distillation.loop import objective_of
     from hdt.parameterization import Size, build
 
     little, channels = little_compression(panel, settings), settings.channels or panel.channels
@@ -101,9 +101,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
     instances, floats = parameterization.instances(), parameterization.floats()
-    windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
-    steps = settings.options.get("steps_synthetic", 1)
-    graph = 10 * steps * instances * windows * channels * (settings.context + settings.horizon) * 4
+    graph = objective_of(settings).graph_bytes(instances, channels)
     data = 3 * panel.values.nbytes
     return {
         "data": panel.name,
@@ -128,7 +126,8 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
 
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
     little = little_compression(panel, settings)
-    drift = stationarity.notice(panel.part("train"), list(panel.columns), settings.objective, settings.options)
+    remedy = OBJECTIVES[settings.objective].remedy(settings.options)
+    drift = stationarity.notice(panel.part("train"), list(panel.columns), remedy)
     outcome = optimise(train, settings, watch=watch)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)

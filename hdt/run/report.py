@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.maths import spectrum
-from hdt.run import learned, timeaxis
+from hdt.run import timeaxis
 from hdt.run.records import read_evaluation
 
 if TYPE_CHECKING:
@@ -57,10 +57,24 @@ def draw(distilled: Synthetic) -> dict[str, Figure]:
     }
     if distilled.history:
         figures["loss"] = _loss(distilled.history)
-    picture = learned.draw(distilled)
+    picture = _learned(distilled)
     if picture is not None:
         figures["learned"] = picture
     return figures
+
+
+def _learned(distilled: Synthetic) -> Figure | None:
+    """The picture that the run's parameterization has of what was learned, or else its objective."""
+    from hdt.objective import OBJECTIVES
+    from hdt.parameterization import PARAMETERIZATIONS
+
+    settings = distilled.info.settings
+    options = {**settings.options, **distilled.info.chosen}
+    for part in (PARAMETERIZATIONS[settings.parameterization], OBJECTIVES[settings.objective]):
+        picture = part.picture(options, distilled.params, distilled.history, settings.length)
+        if picture is not None:
+            return picture
+    return None
 
 
 def _grid(distilled: Synthetic, paint: Callable[[Axes, int], None], xlabel: str, sharey: bool = False) -> Figure:

@@ -13,7 +13,10 @@ from torch import Tensor
 
 from hdt.maths import spectrum
 from hdt.start import select
+from hdt.start.select import SUBSETS
 from hdt.system.errors import InputError, require
+
+__all__ = ["STARTS", "SUBSETS", "random_phases", "real_segments", "some_channels", "start"]
 
 STARTS = ("phase", "real", "herding", "kcenter")
 

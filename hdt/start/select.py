@@ -14,6 +14,37 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.maths import spectrum
+from hdt.system.parts import Method
+
+
+def _subset(title: str, start: str, citation: str = "") -> Method:
+    return Method(title, "raw", "none", start, iterations=0, learning_rate=0.01, citation=citation)
+
+
+SUBSETS = {
+    "kcenter": _subset(
+        "The real segment with the smallest largest distance to all others",
+        "kcenter",
+        """@inproceedings{sener2018coreset,
+  author    = {Sener, Ozan and Savarese, Silvio},
+  title     = {Active Learning for Convolutional Neural Networks: A Core-Set Approach},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  note      = {arXiv:1708.00489}
+}""",
+    ),
+    "herding": _subset(
+        "The real segment nearest to the mean of all",
+        "herding",
+        """@inproceedings{welling2009herding,
+  author    = {Welling, Max},
+  title     = {Herding Dynamical Weights to Learn},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2009}
+}""",
+    ),
+    "random": _subset("A random real segment", "real"),
+}
 
 
 def candidates(series: Float[Tensor, "T C"], length: int, most: int = 2048) -> list[int]:

@@ -1,7 +1,7 @@
 """The forecasters that train on synthetic series and, as backbones, shape them.
 
 Every student maps a context [B, L, C] to a forecast [B, H, C]. To add one: a file here with a subclass
-of :class:`Student`, and its name in ``table.py``.
+of :class:`Student` that has a ``name``, or one in a package with the entry point ``hdt.students``.
 """
 
 from __future__ import annotations

@@ -31,11 +31,12 @@ class Training:
 class Student(nn.Module):
     """Forecasts a horizon from a context: [B, L, C] → [B, H, C], for any C, whatever it was trained on.
 
-    ``mixes_channels``: whether one channel's forecast depends on the others. ``rates``: multiples of the published
-    learning rate to choose from, by validation error, for every training set alike: one rate is too small for some
-    sets and too large for others, full data among them (recipes/LOG.md).
+    ``name`` is what settings call it. ``mixes_channels``: whether one channel's forecast depends on the others.
+    ``rates``: multiples of the published learning rate to choose from, by validation error, for every training set
+    alike: one rate is too small for some sets and too large for others, full data among them (recipes/LOG.md).
     """
 
+    name: ClassVar[str]
     training_settings: ClassVar[Training]
     rates: ClassVar[tuple[float, ...]] = (0.2, 1.0, 5.0)
     mixes_channels: ClassVar[bool] = False

@@ -22,6 +22,7 @@ MOVING_AVERAGE_STEPS = 25
 class DLinear(Student):
     """Decomposition-linear forecaster; 2·(L·H + H) parameters whatever the number of channels."""
 
+    name = "dlinear"
     training_settings = Training(lr=5e-3, patience=10)
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:

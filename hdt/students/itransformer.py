@@ -52,6 +52,7 @@ class Layer(nn.Module):
 class ITransformer(Student):
     """Attention between channels, each embedded as one token."""
 
+    name = "itransformer"
     training_settings = Training(lr=1e-4)
     mixes_channels = True
 

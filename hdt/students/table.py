@@ -5,18 +5,14 @@ from __future__ import annotations
 import torch
 
 from hdt.students.base import Student
-from hdt.students.dlinear import DLinear
-from hdt.students.itransformer import ITransformer
-from hdt.students.xpatch import XPatch
-from hdt.system.errors import InputError
+from hdt.system.parts import Named, parts
 
-STUDENTS: dict[str, type[Student]] = {"dlinear": DLinear, "itransformer": ITransformer, "xpatch": XPatch}
+STUDENTS: Named[type[Student]] = Named("student", lambda: parts("hdt.students", "hdt.students", Student))
 
 
 def build(name: str, context: int, horizon: int, channels: int, seed: int) -> Student:
     """A freshly initialised student; equal seeds give equal weights, and the global RNG is left alone."""
-    if name not in STUDENTS:
-        raise InputError(f"unknown student {name!r}; known: {', '.join(STUDENTS)}")
+    kind = STUDENTS[name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return STUDENTS[name](context, horizon, channels)
+        return kind(context, horizon, channels)

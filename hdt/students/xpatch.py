@@ -79,6 +79,7 @@ class Trend(nn.Module):
 class XPatch(Student):
     """Two streams, one for the exponential moving average and one for the rest."""
 
+    name = "xpatch"
     training_settings = Training(lr=5e-4, batch=128, weight_decay=0.01)
 
     average: Tensor

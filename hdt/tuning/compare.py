@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from hdt.data.series import Panel
-from hdt.distillation.methods import find
+from hdt.distillation.methods import METHODS
 from hdt.evaluation.protocol import kept
 from hdt.run import produce
 from hdt.run.distilled import Distilled
@@ -32,7 +32,7 @@ from hdt.tuning.progress import Plan
 from hdt.tuning.score import score
 
 VERSION = 1  # raise it when a change here or in the loop alters a number; older cells are then ignored
-METHODS = ("hdt", "wiener")
+DISTILLED = ("hdt", "wiener")  # unless others are asked for
 FIXED = ("zero-shot", "full", "random")
 Watcher = Callable[[str, int, int], None]
 
@@ -101,7 +101,7 @@ def compare(
     *,
     base: str | Path,
     data: Any = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = DISTILLED,
     seeds: int = 3,
     device: str = "auto",
     out: Path | None = None,
@@ -150,7 +150,7 @@ def _check(methods: Sequence[str], seeds: int, settings: dict[str, Any]) -> None
     """Refuse before the first training what would be refused after it."""
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
     for method in methods:
-        find(method)
+        METHODS[method]  # refuses an unknown one
         require(method not in FIXED, f"method {method!r}: is a row of every comparison")
         require(list(methods).count(method) == 1, f"method {method!r} is given twice")
     names = ("pattern", "batch", "mix", "clip", "precision", "lr", "steps", "patch")

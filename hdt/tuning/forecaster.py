@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 
 from hdt.data.frames import Table, format_step, parse_step, read_frame
+from hdt.students import STUDENTS
 from hdt.system import folders
 from hdt.system.errors import InputError, require
+from hdt.system.parts import Named
 from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
 
 if TYPE_CHECKING:
@@ -26,12 +28,7 @@ if TYPE_CHECKING:
     from hdt.data.series import Panel
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
-MODELS = {
-    "dlinear": STUDENT,
-    "itransformer": STUDENT,
-    "xpatch": STUDENT,
-    "moirai": "hdt.tuning.moirai:MoiraiForecaster",
-}
+MODELS = Named("model", lambda: {**dict.fromkeys(STUDENTS, STUDENT), "moirai": "hdt.tuning.moirai:MoiraiForecaster"})
 
 
 class Forecaster(ABC):

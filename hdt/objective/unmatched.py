@@ -1,0 +1,22 @@
+"""No objective: the series stays at its start, a real subset for instance."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hdt.objective.base import Known, Objective, Scored, State
+from hdt.system.errors import InputError
+
+
+class Unmatched(Objective[Known]):
+    """Nothing is matched."""
+
+    name = "none"
+
+    def prepare(self, series: Float[Tensor, "T C"]) -> Known:
+        return Known()
+
+    def loss(self, known: Known, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
+        raise InputError("objective none has nothing to optimise; use --iterations 0, or choose another --objective")
