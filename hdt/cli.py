@@ -51,7 +51,7 @@ def root(
 def distill(
     context_: typer.Context,
     data: Annotated[
-        str | None, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")
+        str | None, Argument(help="Registry name, path of a text or .parquet table, or folder of parquet files.")
     ] = None,
     method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
@@ -78,9 +78,13 @@ def distill(
     device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
     missing: Annotated[str | None, Option(help="auto: interpolate up to 5% of a column; error; interpolate.")] = None,
     split: Annotated[str | None, Option(help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")] = None,
-    time_column: Annotated[str | None, Option(help="Name of the time column.")] = None,
-    id_column: Annotated[str | None, Option(help="Series column of a long table.")] = None,
-    target_column: Annotated[str | None, Option(help="Value column of a long table.")] = None,
+    time_column: cli_data.TimeColumn = None,
+    id_column: cli_data.IdColumn = None,
+    target_column: cli_data.TargetColumn = None,
+    sep: cli_data.Sep = None,
+    decimal: cli_data.Decimal = None,
+    dayfirst: cli_data.DayFirst = None,
+    freq: cli_data.Freq = None,
     recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,

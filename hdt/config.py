@@ -248,6 +248,9 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
             flag = OPTION_FLAGS.get(name)
             words += [flag, str(value)] if flag else ["--option", f"{name}={value}"]
     for name, value in load_options.items():
+        if name == "dayfirst":
+            words.append("--dayfirst" if value else "--monthfirst")
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)

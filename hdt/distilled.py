@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 FILES = ("synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md")
 EVALUATION = "evaluation.json"
+PLAIN: dict[str, Any] = {  # names of to_long and to_wide, and stamps without periods
+    "time_column": None, "id_column": "unique_id", "target_column": "y", "time_in_column": False, "index": (),
+    "period": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class Distilled:
             f"channels, {self.info.floats} floats, {self.info.compression:.0f}× smaller)"
         )
 
+    @property
+    def _layout(self) -> Layout:
+        return Layout(**self.info.data.layout)
+
     def to_frame(self) -> pd.DataFrame:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
 
@@ -69,15 +77,15 @@ class Distilled:
         sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``. Fewer synthetic than
         real channels are called ``synthetic_1`` … and stay in scaled units: each stands for all of them.
         """
-        return interchange.laid_out(self, Layout(**self.info.data.layout))
+        return interchange.laid_out(self, self._layout)
 
     def to_long(self) -> pd.DataFrame:
         """:meth:`to_frame` with the columns ``unique_id``, ``ds`` and ``y``, whatever the caller's layout."""
-        return interchange.laid_out(self, Layout("long"))
+        return interchange.laid_out(self, replace(self._layout, kind="long", **PLAIN))
 
     def to_wide(self) -> pd.DataFrame:
         """:meth:`to_frame` with one column per channel and a DatetimeIndex, whatever the caller's layout."""
-        return interchange.laid_out(self, Layout("wide"))
+        return interchange.laid_out(self, replace(self._layout, kind="wide", **PLAIN))
 
     def to_torch(self, context: int | None = None, horizon: int | None = None) -> WindowDataset:
         """A torch Dataset of (context [L, C], horizon [H, C]) pairs, float32 in scaled units.
@@ -123,7 +131,7 @@ class Distilled:
         from hdt import card, report
 
         settings, data = self.info.settings, self.info.data
-        self.to_frame().to_parquet(folder / "synthetic.parquet")
+        interchange.write_parquet(self.to_frame(), folder / "synthetic.parquet")
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
         (folder / "params.safetensors").write_bytes(save(arrays))  # its own save_file leaves mode 600
@@ -165,8 +173,9 @@ class Distilled:
         values = decode(params, info, folder)
         distilled = cls(values, params, info, history)
         expected = distilled.to_frame()
-        same = list(frame.columns) == list(expected.columns) and frame.shape == expected.shape
+        same = interchange.names(frame) == interchange.names(expected) and frame.shape == expected.shape
         require(same, f"{folder / 'synthetic.parquet'}: columns or rows differ from what run.json describes")
+        frame.columns = expected.columns
         numbers = expected.select_dtypes("number").columns
         close = np.allclose(frame[numbers], expected[numbers], rtol=1e-4, atol=1e-4 * max(info.scaler_std))
         require(close, f"{folder / 'synthetic.parquet'}: values differ from those of params.safetensors")

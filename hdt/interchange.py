@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from hdt.errors import InputError
-from hdt.frames import Layout, parse_step
+from hdt.frames import Layout, parse_step, suffixed
 
 if TYPE_CHECKING:
     from gluonts.dataset.pandas import PandasDataset
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 
 def laid_out(distilled: Distilled, layout: Layout) -> pd.DataFrame:
     """The synthetic series in ``layout``, see :meth:`hdt.Distilled.to_frame`."""
-    data = distilled.info.data
-    steps = distilled.values.shape[1]
-    index = pd.date_range(pd.Timestamp(data.first_stamp), periods=steps, freq=parse_step(data.step))
-    original, columns = distilled.original, distilled.columns
+    info, original = distilled.info, distilled.original
+    index = layout.stamps(info.data.first_stamp, parse_step(info.data.step), original.shape[1])
+    columns = distilled.columns if info.settings.channels is not None else layout.own(distilled.columns)
     if len(original) > 1:
-        columns = [f"{column}/{n}" for n in range(1, len(original) + 1) for column in columns]
+        columns = [suffixed(column, str(n)) for n in range(1, len(original) + 1) for column in columns]
     return layout.frame(np.concatenate(list(original), axis=1), index, columns)
+
+
+def names(frame: pd.DataFrame) -> list[object]:
+    """Labels of columns as text, level by level: parquet keeps those of mixed kinds as text only."""
+    return [tuple(map(str, label)) if isinstance(label, tuple) else str(label) for label in frame.columns]
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame; pandas' warning that labels of mixed kinds become text is not the reader's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The DataFrame has column names of mixed type", UserWarning)
+        frame.to_parquet(path)
 
 
 def to_gluonts(distilled: Distilled) -> PandasDataset:
@@ -35,7 +47,9 @@ def to_gluonts(distilled: Distilled) -> PandasDataset:
     except ImportError as error:
         raise InputError("gluonts is not installed; pip install 'hdt-ts[moirai]'") from error
     wide = distilled.to_wide()
-    stamps = pd.DatetimeIndex(wide.index)
+    if not isinstance(wide.index, pd.DatetimeIndex):
+        raise InputError("gluonts has no period for numbered rows; use to_long() instead")
+    stamps = wide.index
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas is to drop periods of business days, which gluonts still takes

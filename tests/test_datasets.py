@@ -160,7 +160,7 @@ def test_a_latin_1_file_is_read(tmp_path: Path) -> None:
         ("empty.csv", b"", "the file is empty"),
         ("a.parquet", b"not parquet at all", "not a readable parquet table"),
         ("a.csv", b'a,b\n1,2\n1,2,3,4\n"', "not a readable csv table"),
-        ("a.xlsx", b"PK", "expected .csv, .parquet or a directory"),
+        ("a.xlsx", b"PK", r"expected .csv, .tsv, .tab, .txt, .parquet or a directory"),
         ("header.csv", b"date,a\n", "the table is empty"),
     ],
 )

@@ -17,7 +17,8 @@ import pandas as pd
 
 from hdt import folders
 from hdt.errors import InputError, require
-from hdt.frames import Table, format_step, parse_step, read_frame
+from hdt.frames import Table, format_step, parse_step, read_frame, suffixed
+from hdt.stamps import following
 from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
@@ -73,8 +74,8 @@ class Forecaster(ABC):
         quantiles: Sequence[float] | None = None,
         *,
         time_column: str | None = None,
-        id_column: str = "unique_id",
-        target_column: str = "y",
+        id_column: str | None = None,
+        target_column: str | None = None,
     ) -> pd.DataFrame:
         """The H steps after the last row of ``frame``, in its layout, units, ids and time step.
 
@@ -95,7 +96,7 @@ class Forecaster(ABC):
                 f"{listed(self.columns)}; drop it, or tune on data that has it",
             )
         predicted = self._predict(recent, table.columns, levels)
-        return _laid_out(frame, table, self.horizon, levels, predicted)
+        return _laid_out(table, self.horizon, levels, predicted)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the forecaster folder in one move: either all of it is there, or none.
@@ -150,9 +151,10 @@ class Forecaster(ABC):
 
 def _check_step(table: Table, step: str) -> None:
     """Refuse stamps that do not follow each other by ``step``; few monthly ones may look like days."""
-    usual = pd.date_range(table.stamps[0], periods=len(table.stamps), freq=parse_step(step))
+    known = parse_step(step)
+    alike = isinstance(known, int) == isinstance(table.step, int)
     require(
-        usual.equals(table.stamps.as_unit(usual.unit)),
+        alike and following(table.stamps[0], known, len(table.stamps), table.layout.unit).equals(table.stamps),
         f"frame: its step is {format_step(table.step)}, this forecaster was tuned on steps of {step}; resample it",
     )
 
@@ -184,30 +186,21 @@ def _levels(quantiles: Sequence[float] | None) -> list[float] | None:
 
 
 def _laid_out(
-    frame: pd.DataFrame,
     table: Table,
     horizon: int,
     levels: Sequence[float] | None,
     predicted: Mapping[float | None, np.ndarray],
 ) -> pd.DataFrame:
     """Forecasts as the caller's frame is laid out, after its last stamp."""
-    layout, labels = table.layout, _labels(frame, table)
-    stamps = pd.date_range(table.stamps[-1], periods=horizon + 1, freq=table.step, unit=table.stamps.unit)[1:]
+    layout, labels = table.layout, table.layout.own(table.columns)
+    stamps = following(table.stamps[-1], table.step, horizon + 1, table.layout.unit)[1:]
     if levels is None:
         return layout.frame(predicted[None], stamps, labels)
     if layout.kind == "wide":
-        names = [f"{label}/{level}" for label in labels for level in levels]
+        names = [suffixed(label, str(level)) for label in labels for level in levels]
         values = np.stack([predicted[level] for level in levels], axis=2)  # [H, C, quantiles]
         return layout.frame(values.reshape(horizon, -1), stamps, names)
     target = layout.target_column
     frames = {f"{target}/{level}": layout.frame(predicted[level], stamps, labels) for level in levels}
     first = next(iter(frames.values())).drop(columns=target)
     return first.assign(**{name: long[target] for name, long in frames.items()})
-
-
-def _labels(frame: pd.DataFrame, table: Table) -> list[Any]:
-    """The caller's own column labels or ids, which need not be text."""
-    if table.layout.kind == "long":
-        return list(pd.unique(frame[table.layout.id_column].dropna()))
-    time = table.layout.time_column if table.layout.time_in_column else None
-    return [column for column in frame.columns if time is None or str(column) != time]

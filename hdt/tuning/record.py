@@ -59,10 +59,11 @@ class ForecasterRecord(Strict):
     def _a_step(cls, step: str | None) -> str | None:
         if step is not None:
             try:
-                later = EPOCH + parse_step(step)
+                known = parse_step(step)
+                forward = known > 0 if isinstance(known, int) else EPOCH + known > EPOCH
             except ValueError:
                 raise ValueError(f"{step!r} is no ISO duration and no pandas frequency") from None
-            if not later > EPOCH:
+            if not forward:
                 raise ValueError(f"{step!r} does not lead forward in time")
         return step
 
