@@ -59,8 +59,9 @@ def read(
 
 def check_options(sep: Any, decimal: Any) -> None:
     """Refuse separators and decimal marks that no table has."""
-    one = sep is None or (isinstance(sep, str) and len(SPELLED.get(sep, sep)) == 1 and not sep.isalnum())
-    require(one and sep not in ('"', "\n", "\r", ".", "-"), f"--sep {sep}: expected one character such as ; or tab")
+    mark = SPELLED.get(sep, sep) if isinstance(sep, str) else sep
+    one = mark is None or (isinstance(mark, str) and len(mark) == 1 and not mark.isalnum() and mark not in '"\n\r.-+')
+    require(one, f"--sep {sep}: expected one character such as ; or tab")
     require(decimal in (None, ".", ","), f"--decimal {decimal}: expected . or ,")
     require(sep is None or sep != decimal, f"--sep and --decimal are both {sep!r}; give different ones")
 
