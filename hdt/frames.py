@@ -154,7 +154,7 @@ def read_frame(
         index = grid(index, freq, name)
         absent = len(index) - len(wide)
         wide = wide.set_axis(times.stamps).reindex(index)
-        notices += [f"{absent} rows are absent from steps of {freq}; their values count as missing"] if absent else []
+        notices += [f"rows absent from steps of {freq}: {absent}; their values count as missing"] if absent else []
     step = regular_step(index, name)
     texts = [str(column) for column in wide.columns]
     layout = replace(layout, **_time_of(index, times), **_labels_of(wide.columns, texts, name))
@@ -369,11 +369,11 @@ def _read_long(
             "--target-column names another)"
         )
     nameless = np.flatnonzero(frame[ids].isna())
-    require(
-        len(nameless) == 0,
-        f"{name}: {len(nameless)} rows have no value in the series column {str(ids)!r} (first at row "
-        f"{nameless[0] if len(nameless) else ''}); fill them, or drop these rows",
-    )
+    if len(nameless):
+        raise InputError(
+            f"{name}: series column {str(ids)!r} has no value in {len(nameless)} of {len(frame)} rows (first at row "
+            f"{nameless[0]}); fill them, or drop these rows"
+        )
     times = read_times(_one(frame, time), name, _flat(time), dayfirst)
     # Categories would come back with those that have no rows.
     series = frame[ids].astype(object) if isinstance(frame[ids].dtype, pd.CategoricalDtype) else frame[ids]

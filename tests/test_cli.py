@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from conftest import make_frame, refused
@@ -143,6 +145,57 @@ def test_a_budget_is_kept_on_the_command_line(run, csv: Path) -> None:
     )
     facts = json.loads(result.out)
     assert facts["floats"] <= 60 and (facts["length"], facts["channels"]) == (30, 1)
+
+
+def test_options_of_a_table_are_kept_and_repeat(run, tmp_path: Path) -> None:
+    frame = make_frame().set_axis(pd.date_range("2024-01-01", periods=400, freq="30s"))  # within one day
+    frame = frame.drop(frame.index[[40, 41]]).rename_axis("Zeit")
+    frame.to_csv(tmp_path / "a.csv", sep="#", decimal=",", date_format="%d/%m/%Y %H:%M:%S")
+    words = ["distill", "a.csv", *QUICK, "--sep", "#", "--decimal", ",", "--out", "a"]
+    refused(run(*words), "'01/01/2024 00:00:00' may have the day or the month first.*give --dayfirst or --monthfirst")
+    missing = run(*words, "--monthfirst")
+    refused(missing, "irregular step at row 40")
+    hint = re.search(r"with (--freq \S+)", missing.err)
+    assert hint is not None
+    done = run(*words, "--monthfirst", *hint[1].split())
+    assert done.code == 0 and "note: rows absent from steps of 30s: 2;" in done.err
+    options = {"sep": "#", "decimal": ",", "dayfirst": False, "freq": "30s"}
+    assert hdt.Distilled.load("a").info.data.load_options == options
+    first, *_ = Path("a/recipe.yaml").read_text().splitlines()
+    assert first.endswith("--sep '#' --decimal , --monthfirst --freq 30s")
+    for again in (["distill", "--recipe", "a/recipe.yaml"], shlex.split(first.removeprefix("# hdt"))):
+        assert run(*again, "--out", "b", "--force").code == 0
+        assert Path("a/params.safetensors").read_bytes() == Path("b/params.safetensors").read_bytes()
+    info = json.loads(run("data", "info", "a.csv", *words[-6:-2], "--monthfirst", *hint[1].split(), "--json").out)
+    assert (info["rows"], info["step"], info["columns"]) == (400, "0 days 00:00:30", ["load", "wind"])
+
+
+def test_business_days_with_a_holiday_are_read_with_the_hint_as_printed(run, tmp_path: Path) -> None:
+    frame = make_frame().set_axis(pd.date_range("2023-01-02", periods=400, freq="B")).rename_axis("date")
+    frame.drop(pd.Timestamp("2023-05-01")).to_csv("a.csv")
+    result = run("data", "info", "a.csv")
+    refused(result, "irregular step at row 5: .* with --freq B .* the absent rows count as missing values")
+    hint = re.search(r"--freq \S+", result.err)
+    assert hint is not None
+    info = json.loads(run("data", "info", "a.csv", *hint[0].split(), "--json").out)
+    assert info["rows"] == 400 and "rows absent from steps of B: 1;" in info["notices"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("2024-01-01,1\n2024-01-02,2\n", [], "the first row holds data"),
+        ("unique_id,ds,y\na,2024-01-01,1\n,2024-01-01,2\n", [], "'unique_id' has no value in 1 of 2 rows"),
+        ("unique_id,ds,y\na,2024-01-01,1\n", ["--id-column", "uniqueid"], "did you mean 'unique_id'"),
+        ("date,a\n2024-01-01,1e308\n2024-01-02,-1e308\n2024-01-03,1\n", [], "reach at most 1e\\+308"),
+        ("date,a\n2024-01-01,1\n", ["--sep", "both"], "--sep both: expected one character"),
+        ("date,a\n2024-01-01,1\n", ["--freq", "often"], "'often' is no frequency"),
+    ],
+)
+def test_tables_that_would_be_misread_are_refused(run, text: str, words: list[str], message: str) -> None:
+    Path("a.csv").write_text(text)
+    refused(run("distill", "a.csv", *QUICK, *words), message)
+    assert [path.name for path in Path().iterdir()] == ["a.csv"]
 
 
 def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> None:

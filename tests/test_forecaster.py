@@ -139,6 +139,37 @@ def test_time_zones_and_resolutions_are_kept(last: Last) -> None:
     assert forecast.index[0] - index[-1] == pd.Timedelta("1h")
 
 
+def test_numbered_rows_periods_and_levels_go_on_as_they_are(last: Last) -> None:
+    frame = make_frame(50)
+    numbered = last.forecast(frame.set_axis(pd.RangeIndex(0, 250, 5, name="time")))
+    assert numbered.index.tolist() == [250, 255, 260] and numbered.index.name == "time"
+    periods = last.forecast(frame.set_axis(pd.period_range("2020-01", periods=50, freq="M")))
+    assert periods.index.equals(pd.period_range("2024-03", periods=3, freq="M"))
+    days = frame.set_axis(pd.date_range("2024-02-12", periods=50, tz="Europe/Berlin"))
+    assert last.forecast(days).index[0] == pd.Timestamp("2024-04-02", tz="Europe/Berlin")  # clocks changed
+    pairs = pd.MultiIndex.from_tuples([("north", 1), ("south", 2)])
+    model = Broad(last.record)
+    assert model.forecast(frame.set_axis(pairs, axis=1)).columns.equals(pairs)
+    assert model.forecast(frame.set_axis(pairs, axis=1), [0.5]).columns.tolist() == [
+        ("north", "1/0.5"),
+        ("south", "2/0.5"),
+    ]
+    indexed = long_of(frame, "timestamp", "item_id", "target").set_index(["item_id", "timestamp"])
+    assert last.forecast(indexed).index.names == ["item_id", "timestamp"]
+
+
+def test_a_model_of_numbered_rows_takes_no_stamps(last: Last, tmp_path: Path) -> None:
+    model = Last(last.record.model_copy(update={"step": "5"}))
+    frame = make_frame(50)
+    numbered = frame.set_axis(pd.RangeIndex(0, 250, 5, name="time"))
+    assert len(Forecaster.load(model.save(tmp_path / "model")).forecast(numbered)) == 3
+    for other in (frame, frame.set_axis(pd.RangeIndex(50, name="time"))):
+        with pytest.raises(InputError, match="tuned on steps of 5; resample"):
+            model.forecast(other)
+    with pytest.raises(InputError, match="its step is 5, this forecaster was tuned on steps of MS"):
+        Last(last.record.model_copy(update={"step": "MS"})).forecast(numbered)
+
+
 def test_quantiles_are_columns_beside_each_other(last: Last) -> None:
     frame = make_frame(50)
     point = last.forecast(frame)
@@ -269,6 +300,7 @@ SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
         ({"columns": []}, "forecaster.json: columns: List should have at least 1 item"),
         ({"step": "never"}, "forecaster.json: step: .*'never' is no ISO duration"),
         ({"step": "P0DT0H0M0S"}, "forecaster.json: step: .*'P0DT0H0M0S' does not lead forward"),
+        ({"step": "0"}, "forecaster.json: step: .*'0' does not lead forward"),
         ({"step": "-1h"}, "forecaster.json: step: .*'-1h' does not lead forward"),
         ({"scaler": {**SCALER, "mean": [0.0]}}, "does not have one mean and one std for each of 2 columns"),
         ({"scaler": {**SCALER, "std": [1.0, 0.0]}}, "std that is not positive"),

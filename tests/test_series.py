@@ -201,7 +201,7 @@ def long_and_broken() -> dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame],
         return as_long(f).assign(unique_id=lambda x: x["unique_id"].mask(x.index.isin([3, 5])))
 
     return {
-        "no id": (nameless, r"2 rows have no value in the series column 'unique_id' \(first at row 3\); fill them"),
+        "no id": (nameless, r"'unique_id' has no value in 2 of 800 rows \(first at row 3\); fill them"),
         "no values": (lambda f: as_long(f).rename(columns={"y": "kwh"}), r"no column y or target \(columns: .*kwh"),
         "levels without names": (
             lambda f: as_long(f).set_index(["unique_id", "ds"]).rename_axis([None, None]),
@@ -410,7 +410,7 @@ def test_the_hint_for_absent_rows_works_as_printed(freq: str, layout: str) -> No
     assert hint is not None and hint[1] == hint[2]
     panel = load(given, freq=hint[1])
     assert len(panel.values) == 400 and np.isnan(panel.values[[40, 41, 200]]).all()
-    assert any(notice.startswith("3 rows are absent") for notice in panel.notices)
+    assert any(notice.startswith(f"rows absent from steps of {hint[1]}: 3;") for notice in panel.notices)
     assert np.isfinite(panel.part("train")).all()
     assert load(make_frame(), freq="h").notices == ()
 
