@@ -82,7 +82,7 @@ class Layout:
 
     def _columns(self, columns: Sequence[Label]) -> pd.Index:
         names = list(self.level_names)
-        if all(isinstance(column, tuple) for column in columns):
+        if len(names) > 1 and all(isinstance(column, tuple) for column in columns):
             return pd.MultiIndex.from_tuples(list(columns), names=names)
         return pd.Index(list(columns), name=names[0] if len(names) == 1 else None, tupleize_cols=False)
 

@@ -39,7 +39,11 @@ def looks_like_time(values: pd.Series | pd.Index) -> bool:
         return True
     if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
         return False
-    first = pd.Series(values[:8]).astype(object).reset_index(drop=True)
+    first = (
+        (values.iloc[:8] if isinstance(values, pd.Series) else pd.Series(values[:8]))
+        .astype(object)
+        .reset_index(drop=True)
+    )
     if pd.api.types.infer_dtype(first) == "string":
         if not first.astype(str).str.contains(LIKE_A_DATE).all():
             return False
@@ -121,7 +125,8 @@ def _from_text(values: pd.Series, what: str, dayfirst: bool | None) -> tuple[pd.
         if again.isna().sum() < parsed.isna().sum():
             parsed, changing = again, changing_again
         if parsed.isna().any():
-            with contextlib.suppress(ValueError, TypeError, OverflowError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError, UserWarning), warnings.catch_warnings():
+                warnings.simplefilter("error")  # numpy warns that it has no time zones
                 parsed = pd.Series(values.to_numpy(dtype="datetime64[us]"))  # years beyond 2262
     if changing:
         notices.append("stamps change their offset from UTC, as in summer; read as UTC")

@@ -129,8 +129,7 @@ def read_or_refused(data: Any, options: dict[str, Any]) -> Panel | None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # those of libraries would land on stderr
             panel = load(data, **options)
-    except InputError as error:
-        assert str(error) and len(str(error)) < 1000
+    except InputError:
         return None
     assert np.isfinite(panel.part("train")).all() and len(panel.values) == len(panel.index)
     stored = json.loads(json.dumps([vars(panel.layout), format_step(panel.step), str(panel.index[0])]))
@@ -147,19 +146,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tables")
 
 
+@st.composite
+def spoiled(draw: st.DrawFn) -> list[list[str]]:
+    """A table of text with a few cells, names or rows that do not belong."""
+    dates = draw(st.sampled_from(["%Y-%m-%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%y", "%Y-%m-%dT00:00+01:00"]))
+    stamps = pd.date_range("2024-01-08", periods=draw(st.integers(2, 9)), freq=draw(st.sampled_from(["D", "MS", "B"])))
+    mark = draw(st.sampled_from([".", ","]))
+    rows = [["date", "load", "1"]]
+    rows += [[stamp.strftime(dates), f"{n}{mark}5", str(n % 3)] for n, stamp in enumerate(stamps)]
+    for _ in range(draw(st.integers(0, 3))):
+        row = draw(st.sampled_from(rows))
+        if row:
+            row[draw(st.integers(0, len(row) - 1))] = draw(st.one_of(CELLS, NAMES))
+    if draw(st.integers(0, 3)) == 0:
+        rows.insert(draw(st.integers(0, len(rows))), draw(st.lists(CELLS, max_size=5)))
+    return rows
+
+
 @QUIET
 @given(
-    st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=8),
-    st.lists(NAMES, max_size=4),
+    st.one_of(st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=8), spoiled(), spoiled()),
     st.sampled_from([",", ";", "\t", "|"]),
     st.sampled_from(["utf-8", "utf-16", "latin-1", "utf-8-sig"]),
-    OPTIONS,
+    st.one_of(st.just({}), OPTIONS),
 )
 def test_any_text_is_read_or_refused(
-    place: Path, rows: list[list[str]], names: list[str], sep: str, encoding: str, options: dict[str, Any]
+    place: Path, rows: list[list[str]], sep: str, encoding: str, options: dict[str, Any]
 ) -> None:
     path = place / "a.csv"
-    path.write_bytes("\n".join(sep.join(row) for row in [names, *rows]).encode(encoding, errors="replace"))
+    path.write_bytes("\n".join(sep.join(row) for row in rows).encode(encoding, errors="replace"))
     read_or_refused(path, options)
 
 
@@ -172,11 +187,13 @@ def test_any_bytes_are_read_or_refused(place: Path, content: bytes, name: str, o
 
 @QUIET
 @given(
-    st.integers(0, 12),
-    st.sampled_from(STAMPS),
-    st.lists(st.tuples(LABELS, st.sampled_from([*COLUMNS, *STAMPS])), max_size=4),
-    st.lists(st.integers(0, 11), max_size=2),
-    OPTIONS,
+    st.integers(0, 30),
+    st.one_of(st.sampled_from(STAMPS[:6]), st.sampled_from(STAMPS)),
+    st.lists(
+        st.tuples(LABELS, st.one_of(st.sampled_from(COLUMNS[:3]), st.sampled_from([*COLUMNS, *STAMPS]))), max_size=3
+    ),
+    st.lists(st.integers(0, 30), max_size=2),
+    st.one_of(st.just({}), OPTIONS),
 )
 def test_any_frame_is_read_or_refused(
     rows: int, stamps: Callable[[int], Any], columns: list[tuple[Any, Any]], absent: list[int], options: dict[str, Any]
