@@ -192,16 +192,20 @@ def test_any_bytes_are_read_or_refused(place: Path, content: bytes, name: str, o
     st.lists(
         st.tuples(LABELS, st.one_of(st.sampled_from(COLUMNS[:3]), st.sampled_from([*COLUMNS, *STAMPS]))), max_size=3
     ),
+    st.booleans(),
     st.lists(st.integers(0, 30), max_size=2),
     st.one_of(st.just({}), OPTIONS),
 )
 def test_any_frame_is_read_or_refused(
-    rows: int, stamps: Callable[[int], Any], columns: list[tuple[Any, Any]], absent: list[int], options: dict[str, Any]
+    rows: int,
+    stamps: Callable[[int], Any],
+    columns: list[tuple[Any, Any]],
+    usual: bool,
+    absent: list[int],
+    options: dict[str, Any],
 ) -> None:
-    made = [
-        pd.Series(list(column(rows + 1))[:rows], dtype=getattr(column(rows + 1), "dtype", None))
-        for _, column in columns
-    ]
+    columns = [("load", COLUMNS[0]), *columns] if usual else columns
+    made = [pd.Series(column(rows + 1)[:rows]) for _, column in columns]
     frame = pd.concat(made, axis=1) if made else pd.DataFrame(index=range(rows))
     frame.columns = pd.Index([label for label, _ in columns], tupleize_cols=False)
     frame.index = stamps(rows)
