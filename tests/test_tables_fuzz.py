@@ -72,12 +72,14 @@ STAMPS: list[Callable[[int], Any]] = [
     lambda n: pd.CategoricalIndex(pd.date_range("2024-01-01", periods=n).astype(str), name="date"),
     lambda n: pd.Index([None] * n, name="date"),
     lambda n: pd.Index([(1, 2)] * n, name="date", tupleize_cols=False),
-    lambda n: pd.MultiIndex.from_product([["a"], range(n)]),
-    lambda n: pd.MultiIndex.from_product([["a"], pd.date_range("2024-01-01", periods=n)], names=["item_id", "date"]),
     lambda n: pd.date_range("2024-01-01", periods=n).strftime("%d/%m/%Y"),
     lambda n: pd.date_range("2024-01-01", periods=n).strftime("%Y%m%d").astype(int).rename("date"),
     lambda n: pd.date_range("2024-01-01", periods=n).date,
     lambda n: pd.IntervalIndex.from_breaks(range(n + 1)),
+]
+LEVELS: list[Callable[[int], Any]] = [
+    lambda n: pd.MultiIndex.from_product([["a"], range(n)]),
+    lambda n: pd.MultiIndex.from_product([["a"], pd.date_range("2024-01-01", periods=n)], names=["item_id", "date"]),
 ]
 COLUMNS: list[Callable[[int], Any]] = [
     lambda n: np.sin(np.arange(n)),
@@ -188,7 +190,7 @@ def test_any_bytes_are_read_or_refused(place: Path, content: bytes, name: str, o
 @QUIET
 @given(
     st.integers(0, 30),
-    st.one_of(st.sampled_from(STAMPS[:6]), st.sampled_from(STAMPS)),
+    st.one_of(st.sampled_from(STAMPS[:6]), st.sampled_from([*STAMPS, *LEVELS])),
     st.lists(
         st.tuples(LABELS, st.one_of(st.sampled_from(COLUMNS[:3]), st.sampled_from([*COLUMNS, *STAMPS]))), max_size=3
     ),
