@@ -27,7 +27,7 @@ class LittleCompression(UserWarning):
     """A distillation that is about to return nearly as many numbers as it was given."""
 
 
-def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
+def distill(data: Any, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
     """Distil a series into a short synthetic one on which forecasters train as well.
 
     ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe

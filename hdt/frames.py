@@ -44,7 +44,7 @@ class Layout:
     time_in_column: bool = False
     index: Sequence[str] = ()
     zone: str | None = None
-    unit: str = "ns"
+    unit: str | None = None
     period: str | None = None
     labels: Sequence[Any] | None = None
     level_names: Sequence[str | None] = (None,)
@@ -58,7 +58,7 @@ class Layout:
     def stamps(self, first: str, step: Step, periods: int) -> pd.Index:
         """``periods`` stamps or numbers from ``first`` on, in the caller's time zone and unit."""
         if isinstance(step, int):
-            return following(int(first), step, periods)
+            return following(int(first), step, periods, None)
         start = pd.Timestamp(first)
         return following(start.tz_convert(self.zone) if self.zone else start, step, periods, self.unit)
 
@@ -403,8 +403,8 @@ def _read_long(
 
 
 def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
-    for c, column in enumerate(wide.columns):
-        cells, dtype = wide.iloc[:, c], wide.dtypes.iloc[c]
+    for c, (column, dtype) in enumerate(zip(wide.columns, wide.dtypes, strict=True)):
+        cells = wide.iloc[:, c]
         if pd.api.types.is_bool_dtype(dtype) or not pd.api.types.is_numeric_dtype(dtype):
             numbers = pd.to_numeric(cells.astype(object), errors="coerce")
             bad = np.flatnonzero(numbers.isna() & cells.notna())
@@ -418,8 +418,8 @@ def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
             raise InputError(f"{name}: column {column!r} is complex; give real values")
     values = wide.to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.where(np.isfinite(values), values, np.nan)
-    sizes = np.abs(values).max(axis=0, where=~np.isnan(values), initial=0.0)
-    for column, size in zip(wide.columns, sizes, strict=True):
+    for column, own in zip(wide.columns, values.T, strict=True):
+        size = np.abs(own).max(where=~np.isnan(own), initial=0.0)
         require(
             size <= LARGEST and not 0 < size < SMALLEST,
             f"{name}: values of column {column!r} reach at most {size:g}; "

@@ -29,7 +29,7 @@ SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far fro
 class Scaler:
     """Per-channel z-score, ``(x - mean) / std``, with the population standard deviation of the train part.
 
-    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss. Values from 1e-300 to 1e300
+    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss. Values from 1e-305 to 1e305
     are scaled as exactly as others.
     """
 
@@ -41,7 +41,7 @@ class Scaler:
         # The mean of a constant such as 0.1 differs from it in the last bits.
         constant = (values == values[:1]).all(axis=0)
         # Squares and sums of very large or small values leave float64; powers of two take them back without rounding.
-        _, exponents = np.frexp(np.abs(values).max(axis=0))
+        _, exponents = np.frexp(np.maximum(values.max(axis=0), -values.min(axis=0)))
         exponents = np.where(np.abs(exponents) > SAFE_EXPONENT, exponents, 0)
         near = np.ldexp(values, -exponents) if exponents.any() else values
         mean = np.where(constant, values[0], np.ldexp(near.mean(axis=0), exponents))

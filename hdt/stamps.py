@@ -177,15 +177,15 @@ def _order(values: pd.Series, what: str, dayfirst: bool | None) -> tuple[dict[st
     )
 
 
-def following(first: Any, step: Step, periods: int, unit: str = "ns") -> pd.Index:
-    """``periods`` stamps (or whole numbers) from ``first`` on, in its time zone."""
+def following(first: Any, step: Step, periods: int, unit: str | None) -> pd.Index:
+    """``periods`` stamps (or whole numbers) from ``first`` on, in its time zone; ``unit`` None is pandas' own."""
     if isinstance(step, int):
         return pd.RangeIndex(first, first + periods * step, step)
     zone = first.tz
     if zone is not None and isinstance(step, pd.Timedelta):
         # Fixed steps are counted in UTC: a day of 24 hours is no calendar day where clocks change.
         first = first.tz_convert("UTC")
-    how: dict[str, Any] = {"freq": step, "unit": unit}
+    how: dict[str, Any] = {"freq": step, **({"unit": unit} if unit else {})}
     stamps = pd.date_range(first, periods=periods, **how)
     return stamps if zone is None else stamps.tz_convert(zone)
 
