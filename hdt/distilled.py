@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from hdt import config, folders, interchange
 from hdt.errors import InputError, require
+from hdt.folders import replacing
 from hdt.frames import Layout
-from hdt.machine import replacing
 from hdt.records import HISTORY, ROWS, EvaluationRow, RunInfo
 from hdt.series import Panel
 
@@ -108,11 +108,12 @@ class Distilled:
     def save(self, folder: str | Path, *, force: bool = False, command: str | None = None) -> Path:
         """Write the run folder in one move: either all of it is there, or none.
 
-        An existing folder is refused unless ``force``, and then only a run folder or an empty one is
-        replaced. Raises :class:`InputError` when the place cannot be written.
+        An existing folder is refused unless ``force``, and then only an empty one is replaced, or a run folder that
+        holds nothing but what hdt wrote. Raises :class:`InputError` when the place cannot be written; where it was
+        taken in the meantime, the run is kept beside it.
         """
         folder = Path(folder)
-        with folders.one_move(folder, "run", force) as scratch:
+        with folders.one_move(folder, "run", own_files, force) as scratch:
             self._write(scratch, folder, command)
         return folder
 
@@ -193,9 +194,29 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.
         raise InputError(f"{file}: cannot be decoded ({str(error).splitlines()[0]})") from None
 
 
+def own_files(folder: Path) -> set[str]:
+    """The names of all files that hdt writes into a run folder; raises :class:`InputError` when it is none."""
+    from hdt import report
+
+    read_info(folder)
+    return {*FILES, EVALUATION, report.PAGE, *(f"{name}.png" for name in report.CAPTIONS)}
+
+
 def check_target(folder: Path, force: bool) -> None:
     """Refuse a place that a run cannot be saved to, before the work is done."""
-    folders.check_target(folder, "run", force)
+    folders.check_target(folder, "run", own_files, force)
+
+
+def read_info(folder: Path) -> RunInfo:
+    """``run.json`` of a folder; raises :class:`InputError` when it is missing or damaged."""
+    file = folder / "run.json"
+    require(file.is_file(), f"{folder}: run.json is missing, so this is not a complete run folder")
+    try:
+        return RunInfo.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
 
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:

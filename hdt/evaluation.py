@@ -26,7 +26,8 @@ from torch import Tensor
 from hdt import naive
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
-from hdt.machine import cache_folder, replacing
+from hdt.folders import replacing
+from hdt.machine import cache_folder
 from hdt.series import Panel, Part
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build

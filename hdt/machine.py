@@ -28,17 +28,6 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``file`` in one move; a failure leaves ``file`` as it was."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
 def memory_refusal(advice: str) -> Iterator[None]:
     """Turns running out of memory, on the CPU or on a CUDA device, into an :class:`InputError` with ``advice``."""
     import torch

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
 MOST_CHANNELS = 6
+PAGE = "report.html"
 
 
 def write(distilled: Distilled, folder: Path, target: Path | None = None, *, pngs: bool = False) -> Path:
@@ -38,7 +39,7 @@ def write(distilled: Distilled, folder: Path, target: Path | None = None, *, png
     if pngs:
         for name, image in images.items():
             (folder / f"{name}.png").write_bytes(image)
-    page = folder / "report.html"
+    page = folder / PAGE
     page.write_text(_page(distilled, images, folder, target or folder), encoding="utf-8")
     return page
 

@@ -12,6 +12,7 @@ from conftest import SMALL, make_frame
 from safetensors.numpy import load_file, save_file
 
 import hdt
+import hdt.report
 from hdt import spectrum
 from hdt.distilled import FILES, record_evaluation
 
@@ -157,9 +158,39 @@ def test_an_existing_folder_is_refused_and_only_runs_are_replaced(frame: pd.Data
     distilled.save(tmp_path / "run")
     with pytest.raises(hdt.InputError, match="choose another --out, or replace it with --force"):
         distilled.save(tmp_path / "run")
-    (tmp_path / "run" / "old.txt").touch()
-    distilled.save(tmp_path / "run", force=True)
-    assert not (tmp_path / "run" / "old.txt").exists()
+    hdt.distill(frame, **{**SMALL, "seed": 1}).save(tmp_path / "run", force=True)
+    assert hdt.Distilled.load(tmp_path / "run").info.settings.seed == 1
+
+
+def test_what_a_user_put_into_a_run_is_never_replaced(frame: pd.DataFrame, run: Path) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    for name in ("NOTES.md", "models", "z1", "z2", "z3"):
+        (run / name).mkdir()
+    held = r"run holds what is not hdt's: NOTES.md, models, z1 and 2 more; move it away"
+    with pytest.raises(hdt.InputError, match=held):
+        distilled.save(run, force=True)
+    for name in ("NOTES.md", "models", "z1", "z2", "z3"):
+        assert (run / name).is_dir()
+        (run / name).rmdir()
+    (run / "loss.png").mkdir()  # one of our names, but not our file
+    with pytest.raises(hdt.InputError, match=r"not hdt's: loss.png"):
+        distilled.save(run, force=True)
+    (run / "loss.png").rmdir()
+    record_evaluation(run, hdt.evaluate(distilled, seeds=1).to_dict("records"))
+    hdt.report.write(distilled, run, pngs=True)
+    (run / ".evaluation.json.0123abcd").mkdir()  # what a killed evaluation leaves
+    assert len(list(run.iterdir())) == len(FILES) + 8
+    distilled.save(run, force=True)
+    assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "", "[]", '{"schema_version": 1, "settings": {}}'])
+def test_a_folder_with_a_foreign_run_file_is_no_run(frame: pd.DataFrame, tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text(content)
+    with pytest.raises(hdt.InputError, match=r"mine exists and is not a run folder \(.*run.json: .*\); --force repl"):
+        hdt.distill(frame, **SMALL).save(tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "run.json").read_text() == content
 
 
 def test_a_save_that_fails_leaves_nothing(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +280,7 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     from hdt import report
 
     page = (run / "report.html").read_text()
-    assert page.count("<img") == 4 and "http" not in page
+    assert page.count("<img") == 4 and "http:" not in page and "https:" not in page
     assert "Not evaluated yet" in page
     report.write(hdt.distill(frame, **SMALL), run, pngs=True)
     for name in ("series", "spectrum", "acf", "loss"):
