@@ -186,7 +186,9 @@ def report(run: Run, data: Data = None) -> None:
 
     distilled = Distilled.load(run)
     try:
-        distilled = distilled.with_panel(evaluation.real_data(distilled, data))
+        panel = evaluation.real_data(distilled, data)
+        evaluation.same_data(distilled, panel)
+        distilled = distilled.with_panel(panel)
     except InputError as error:
         if data is not None:
             raise

@@ -240,4 +240,9 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
-    return datasets.load(source, **info.load_options)
+    try:
+        return datasets.load(source, **info.load_options)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"run.json: data.load_options {info.load_options} cannot be used ({error})") from None
