@@ -14,7 +14,7 @@ from hdt import config, datasets, machine, stationarity
 from hdt.config import Settings
 from hdt.distance import nearest_distance
 from hdt.distilled import Distilled
-from hdt.errors import InputError, require
+from hdt.errors import InputError, readable, require
 from hdt.frames import format_step
 from hdt.records import DataInfo, Distance, RunInfo, in_words
 from hdt.series import Panel
@@ -162,8 +162,8 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
         info = RunInfo(
             settings=settings,
             data=DataInfo(
-                name=panel.name,
-                source=panel.source,
+                name=readable(panel.name),
+                source=None if panel.source is None else readable(panel.source),
                 load_options=dict(panel.load_options),
                 rows=len(panel.values),
                 borders=panel.borders,
@@ -172,7 +172,7 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
                 step=format_step(panel.step),
                 layout=vars(panel.layout),
                 train_sha256=panel.train_sha256(),
-                notices=[*panel.notices, *(notice for notice in (little, drift) if notice)],
+                notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
             ),
             scaler_mean=panel.scaler.mean.tolist(),
             scaler_std=panel.scaler.std.tolist(),

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from hdt import config, folders, interchange, loading
 from hdt.errors import InputError, require
-from hdt.folders import replacing
 from hdt.frames import Layout
 from hdt.loading import FILES
 from hdt.records import ROWS, EvaluationRow, RunInfo, in_words
@@ -124,18 +123,19 @@ class Distilled:
         from hdt import card, report
 
         settings, data = self.info.settings, self.info.data
-        self.to_frame().to_parquet(folder / loading.SERIES)
+        (folder / loading.SERIES).write_bytes(self.to_frame().to_parquet())
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
         (folder / loading.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
-        (folder / loading.RUN).write_text(self.info.model_dump_json(indent=1))
+        (folder / loading.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
         command = command or config.command(settings, source, data.load_options, len(data.columns))
         recipe = config.write_recipe(settings, source, data.load_options, command)
-        (folder / loading.RECIPE).write_text(recipe)
-        (folder / loading.METRICS).write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
+        (folder / loading.RECIPE).write_text(recipe, encoding="utf-8")
+        history = "".join(json.dumps(entry) + "\n" for entry in self.history)
+        (folder / loading.METRICS).write_text(history, encoding="utf-8")
         (folder / loading.CARD).write_text(card.card(self, command), encoding="utf-8")
-        report.write(self, folder, target)
+        (folder / report.PAGE).write_text(report.page(self, folder, target), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Distilled:
@@ -181,9 +181,8 @@ def check_target(folder: Path, force: bool) -> None:
 
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Keep evaluation rows beside a run, where the report finds them."""
-    with replacing(folder / EVALUATION) as part:
-        part.write_bytes(ROWS.dump_json(ROWS.validate_python(rows), indent=1))
+    """Keep evaluation rows beside a run, where the report finds them; raises :class:`InputError` when it cannot."""
+    folders.write(folder / EVALUATION, ROWS.dump_json(ROWS.validate_python(rows), indent=1))
 
 
 def read_evaluation(folder: Path) -> list[EvaluationRow]:

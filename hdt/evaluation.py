@@ -222,7 +222,7 @@ def kept(file: Path, compute: Callable[[], Score]) -> Score:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(json.dumps(score))
+            part.write_text(json.dumps(score), encoding="utf-8")
     except OSError:
         pass
     return score

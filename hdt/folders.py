@@ -131,6 +131,15 @@ def replacing(file: Path) -> Iterator[Path]:
         (stage / file.name).replace(file)
 
 
+def write(file: Path, content: str | bytes) -> None:
+    """Write a file in one move, text as UTF-8; raises :class:`InputError` when it cannot be written."""
+    try:
+        with replacing(file) as part:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror}); make room there or copy the folder") from error
+
+
 @contextmanager
 def staging(place: Path) -> Iterator[Path]:
     """A hidden folder beside ``place``, locked while it is there; those that killed processes left go first."""

@@ -5,6 +5,7 @@ Whatever is damaged, edited or of another version ends in one line that names th
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,10 +57,10 @@ def read_history(folder: Path, iterations: int) -> list[dict[str, float]]:
 
 def read_params(folder: Path) -> dict[str, np.ndarray]:
     """The arrays of ``params.safetensors``; they are finite."""
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     file = folder / PARAMS
-    params = _read(file, lambda: load_file(file))
+    params = _read(file, lambda: load(file.read_bytes()))
     require(all(np.isfinite(a).all() for a in params.values()), f"{file}: holds values that are not finite")
     return params
 
@@ -67,7 +68,7 @@ def read_params(folder: Path) -> dict[str, np.ndarray]:
 def read_series(folder: Path) -> pd.DataFrame:
     """The frame of ``synthetic.parquet``."""
     file = folder / SERIES
-    return _read(file, lambda: pd.read_parquet(file))
+    return _read(file, lambda: pd.read_parquet(io.BytesIO(file.read_bytes())))
 
 
 def decode(params: Mapping[str, np.ndarray], info: RunInfo, cells: int, folder: Path) -> np.ndarray:

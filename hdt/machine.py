@@ -79,12 +79,13 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         yield lambda: round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         return
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: begin the high-water mark anew
     found: list[float | None] = []
 
     def read() -> float | None:
         try:
-            line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
         except (OSError, StopIteration):
             return peak_rss_mb()
         return round(int(line.split()[1]) / 2**10, 1)

@@ -185,7 +185,7 @@ def test_what_a_user_put_into_a_run_is_never_replaced(frame: pd.DataFrame, run: 
         distilled.save(run, force=True)
     (run / "loss.png").rmdir()
     record_evaluation(run, hdt.evaluate(distilled, seeds=1).to_dict("records"))
-    hdt.report.write(distilled, run, pngs=True)
+    hdt.report.write(distilled, run)
     (run / ".evaluation.json.0123abcd").mkdir()  # what a killed evaluation leaves
     assert len(list(run.iterdir())) == len(FILES) + 8
     distilled.save(run, force=True)
@@ -204,7 +204,7 @@ def test_a_folder_with_a_foreign_run_file_is_no_run(frame: pd.DataFrame, tmp_pat
 def test_a_save_that_fails_leaves_nothing(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distilled = hdt.distill(frame, **SMALL)
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-        monkeypatch.setattr("hdt.report.write", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
+        monkeypatch.setattr("hdt.report.page", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
         with pytest.raises((hdt.InputError, KeyboardInterrupt)):
             distilled.save(tmp_path / "out" / "run")
         assert list((tmp_path / "out").iterdir()) == []
@@ -392,7 +392,7 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     page = (run / "report.html").read_text()
     assert page.count("<img") == 4 and "http:" not in page and "https:" not in page
     assert "Not evaluated yet" in page
-    report.write(hdt.distill(frame, **SMALL), run, pngs=True)
+    report.write(hdt.distill(frame, **SMALL), run)
     for name in ("series", "spectrum", "acf", "loss"):
         assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     record_evaluation(run, hdt.evaluate(hdt.distill(frame, **SMALL), seeds=1).to_dict("records"))
