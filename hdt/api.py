@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from hdt import config, datasets, machine, stationarity
 from hdt.config import Settings
 from hdt.distance import nearest_distance
 from hdt.distilled import Distilled
-from hdt.errors import require
+from hdt.errors import InputError, readable, require
 from hdt.frames import format_step
-from hdt.records import DataInfo, Distance, RunInfo
+from hdt.records import DataInfo, Distance, RunInfo, in_words
 from hdt.series import Panel
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
@@ -157,39 +158,44 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
-    info = RunInfo(
-        settings=settings,
-        data=DataInfo(
-            name=panel.name,
-            source=panel.source,
-            load_options=dict(panel.load_options),
-            rows=len(panel.values),
-            borders=panel.borders,
-            columns=list(panel.columns),
-            first_stamp=str(panel.index[0]),
-            step=format_step(panel.step),
-            layout=vars(panel.layout),
-            train_sha256=panel.train_sha256(),
-            notices=[*panel.notices, *(notice for notice in (little, drift) if notice)],
-        ),
-        scaler_mean=panel.scaler.mean.tolist(),
-        scaler_std=panel.scaler.std.tolist(),
-        floats=floats,
-        compression=train.numel() / floats,
-        seconds=round(outcome.seconds, 3),
-        peak_rss_mb=machine.peak_rss_mb(),
-        device=machine.device_name(str(device_of(settings.device))),
-        versions=machine.versions(),
-        psd_gap=float(bound.psd_gap.mean()),
-        acf_gap=float(bound.acf_gap.mean()),
-        psd_gaps=bound.psd_gap.tolist(),
-        acf_gaps=bound.acf_gap.tolist(),
-        harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
-        distance=Distance(
-            start=None if settings.start == "phase" else started,
-            nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
-        ),
-        chosen=outcome.chosen,
-    )
+    try:
+        info = RunInfo(
+            settings=settings,
+            data=DataInfo(
+                name=readable(panel.name),
+                source=None if panel.source is None else readable(panel.source),
+                load_options=dict(panel.load_options),
+                rows=len(panel.values),
+                borders=panel.borders,
+                columns=list(panel.columns),
+                first_stamp=str(panel.index[0]),
+                step=format_step(panel.step),
+                layout=vars(panel.layout),
+                train_sha256=panel.train_sha256(),
+                notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
+            ),
+            scaler_mean=panel.scaler.mean.tolist(),
+            scaler_std=panel.scaler.std.tolist(),
+            floats=floats,
+            compression=train.numel() / floats,
+            seconds=round(outcome.seconds, 3),
+            peak_rss_mb=machine.peak_rss_mb(),
+            device=machine.device_name(str(device_of(settings.device))),
+            versions=machine.versions(),
+            psd_gap=float(bound.psd_gap.mean()),
+            acf_gap=float(bound.acf_gap.mean()),
+            psd_gaps=bound.psd_gap.tolist(),
+            acf_gaps=bound.acf_gap.tolist(),
+            harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
+            distance=Distance(
+                start=None if settings.start == "phase" else started,
+                nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
+            ),
+            chosen=outcome.chosen,
+        )
+    except ValidationError as error:
+        raise InputError(
+            f"the result is out of range ({in_words(error)}); lower --learning-rate (now {settings.learning_rate:g})"
+        ) from None
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from hdt import api, config, datasets, machine, methods, naive, published
+from hdt import api, config, datasets, folders, machine, methods, naive, published
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.evaluation import PROTOCOL, Evaluator, Score, check, kept, summary
@@ -100,7 +100,7 @@ def compare(
     if watch is not None:
         watch("done", len(cells), len(cells))
     if out is not None:
-        _seeds(cells, scores, evaluator, first).to_csv(Path(out) / "cells.csv", index=False)
+        folders.write(Path(out) / "cells.csv", _seeds(cells, scores, evaluator, first).to_csv(index=False))
     for kind in naive.NAIVE:
         found = evaluator.score_naive(kind)
         scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hdt.errors import InputError
-from hdt.machine import replacing
+from hdt.folders import replacing
 
 
 class Checkpoint(NamedTuple):

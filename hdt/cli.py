@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from hdt import cli_bench, cli_data, cli_tune
-from hdt.errors import InputError
+from hdt.errors import InputError, readable
 from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
+
+if TYPE_CHECKING:
+    from hdt.distilled import Distilled
 
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
@@ -122,7 +127,7 @@ def distill(
     distilled.save(out, force=force)
     info = distilled.info
     for notice in info.data.notices:
-        if notice != little:  # said before the work
+        if notice != readable(little or ""):  # said before the work
             say(f"note: {notice}")
     if as_json:
         fields = {
@@ -151,6 +156,8 @@ def evaluate(
     from hdt.distilled import Distilled, record_evaluation
 
     distilled = Distilled.load(run)
+    if not os.access(run, os.W_OK):
+        say(f"note: {run}: cannot write here; the results are printed, but not kept for the report")
     with progress_bar() as bar:
         task = bar.add_task("training", total=None)
         table = api.evaluate(
@@ -159,7 +166,11 @@ def evaluate(
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    _print_evaluation(distilled, rows, as_json)
     record_evaluation(run, rows)
+
+
+def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
         keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
@@ -190,12 +201,14 @@ def report(run: Run, data: Data = None) -> None:
 
     distilled = Distilled.load(run)
     try:
-        distilled = distilled.with_panel(evaluation.real_data(distilled, data))
+        panel = evaluation.real_data(distilled, data)
+        evaluation.same_data(distilled, panel)
+        distilled = distilled.with_panel(panel)
     except InputError as error:
         if data is not None:
             raise
         say(f"note: drawn without the real series ({error})")
-    print(pictures.write(distilled, run, pngs=True))
+    print(pictures.write(distilled, run))
 
 
 @app.command()
@@ -222,6 +235,9 @@ def doctor(as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):  # of a locale that cannot show everything
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code

@@ -73,15 +73,17 @@ def _compare(
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
-    paths = figures.write(table, title, out)
     pairs = None if vary else paired.behind_best(pd.read_csv(out / "cells.csv"))
     if as_json:
         more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
-        return print_json({"rows": json.loads(table.to_json(orient="records")), **more})
-    print_table(title, *figures.pivot(table))
-    if pairs is not None and len(pairs) > 1:
-        print_table("differences to the best method, paired by seed", *paired.readable(pairs))
-    say(f"written: {', '.join(map(str, paths))}")
+        print_json({"rows": json.loads(table.to_json(orient="records")), **more})
+    else:
+        print_table(title, *figures.pivot(table))
+        if pairs is not None and len(pairs) > 1:
+            print_table("differences to the best method, paired by seed", *paired.readable(pairs))
+    paths = figures.write(table, title, out)
+    if not as_json:
+        say(f"written: {', '.join(map(str, paths))}")
 
 
 def _vary(text: str) -> dict[str, list[Any]]:

@@ -98,12 +98,13 @@ def _tune(
     as_json: bool,
     given: dict[str, Any],
 ) -> None:
-    from hdt import evaluation, folders, tuning
+    from hdt import evaluation, tuning
     from hdt.distilled import Distilled
     from hdt.train import device_of
+    from hdt.tuning.forecaster import check_target
     from hdt.tuning.score import results
 
-    folders.check_target(out, "forecaster", force)
+    check_target(out, force)
     same = start is not None and Path(start).exists() and out.resolve() == Path(start).resolve()
     require(not same, f"{out}: is what the training starts from; choose another --out")
     distilled = Distilled.load(run)

@@ -202,7 +202,7 @@ def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
     """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
     require(path.is_file(), f"{path}: no such recipe")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
     require(isinstance(content, dict), f"{path}: expected settings, one 'name: value' per line")

@@ -137,7 +137,7 @@ def _registry_frame(entry: Dataset, progress: Progress | None) -> tuple[pd.DataF
         return co2.load_pandas().data, []
     path, source = locate(entry) or fetch(entry, progress)
     if source.headerless:
-        with gzip.open(path, "rt") as stream:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
             frame = pd.read_csv(stream, header=None)
         frame.columns = [str(c) for c in frame.columns]
         frame.index = pd.date_range(entry.start, periods=len(frame), freq=pd.Timedelta(entry.step))

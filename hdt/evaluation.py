@@ -26,7 +26,8 @@ from torch import Tensor
 from hdt import naive
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
-from hdt.machine import cache_folder, replacing
+from hdt.folders import replacing
+from hdt.machine import cache_folder
 from hdt.series import Panel, Part
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
@@ -221,7 +222,7 @@ def kept(file: Path, compute: Callable[[], Score]) -> Score:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(json.dumps(score))
+            part.write_text(json.dumps(score), encoding="utf-8")
     except OSError:
         pass
     return score
@@ -239,4 +240,9 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
-    return datasets.load(source, **info.load_options)
+    try:
+        return datasets.load(source, **info.load_options)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"run.json: data.load_options {info.load_options} cannot be used ({error})") from None

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from hdt.machine import replacing
+from hdt.folders import replacing
 from hdt.students import build, flatten
 from hdt.train import seeded
 from hdt.windows import windows

@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from hdt import folders
 from hdt.methods import METHODS
 from hdt.naive import NAIVE
 from hdt.paired import REFERENCES
-from hdt.report import MARK, REAL
+from hdt.report import MARK, REAL, png
 
 PALETTE = (
     "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#76d7c4", "#1b4f72",
@@ -22,15 +23,18 @@ HIGHEST = 2.0  # bars and lines above this many times full data are cut
 
 def write(table: pd.DataFrame, title: str, folder: Path) -> list[Path]:
     """Write ``table.csv``, ``table.json``, ``table.md`` and ``table.png`` into ``folder``; return their paths."""
-    paths = [folder / f"table.{kind}" for kind in ("csv", "json", "md", "png")]
-    table.to_csv(paths[0], index=False)
-    table.to_json(paths[1], orient="records", indent=1)
-    paths[2].write_text(f"# {title}\n\n{markdown(table)}", encoding="utf-8")
     vary = varied(table)
-    title = title.removesuffix(" (published)")  # which only the tables show
-    figure = bars(table, title) if vary is None else curve(table, vary, title)
-    figure.savefig(paths[3], dpi=130)
-    return paths
+    short = title.removesuffix(" (published)")  # which only the tables show
+    figure = bars(table, short) if vary is None else curve(table, vary, short)
+    contents: dict[str, str | bytes] = {
+        "csv": table.to_csv(index=False),
+        "json": table.to_json(orient="records", indent=1),
+        "md": f"# {title}\n\n{markdown(table)}",
+        "png": png(figure, 130),
+    }
+    for kind, content in contents.items():
+        folders.write(folder / f"table.{kind}", content)
+    return [folder / f"table.{kind}" for kind in contents]
 
 
 def varied(table: pd.DataFrame) -> str | None:

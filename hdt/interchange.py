@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,11 +32,11 @@ def names(frame: pd.DataFrame) -> list[object]:
     return [tuple(map(str, label)) if isinstance(label, tuple) else str(label) for label in frame.columns]
 
 
-def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame; pandas' warning that labels of mixed kinds become text is not the reader's."""
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as a parquet file; pandas' warning that labels of mixed kinds become text is not the reader's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The DataFrame has column names of mixed type", UserWarning)
-        frame.to_parquet(path)
+        return frame.to_parquet()
 
 
 def to_gluonts(distilled: Distilled) -> PandasDataset:

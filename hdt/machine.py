@@ -28,17 +28,6 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``file`` in one move; a failure leaves ``file`` as it was."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
 def memory_refusal(advice: str) -> Iterator[None]:
     """Turns running out of memory, on the CPU or on a CUDA device, into an :class:`InputError` with ``advice``."""
     import torch
@@ -90,12 +79,13 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         yield lambda: round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         return
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: begin the high-water mark anew
     found: list[float | None] = []
 
     def read() -> float | None:
         try:
-            line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
         except (OSError, StopIteration):
             return peak_rss_mb()
         return round(int(line.split()[1]) / 2**10, 1)

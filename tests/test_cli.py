@@ -18,6 +18,7 @@ from conftest import make_frame, refused
 from pydantic import BaseModel, ConfigDict
 
 import hdt
+import hdt.evaluation
 from hdt.students import DLinear, Training
 
 QUICK = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "6", "--iterations", "3"]
@@ -87,6 +88,79 @@ def test_json_has_the_agreed_fields_and_nothing_else_on_stdout(run, csv: Path, m
     assert [row["trained_on"] for row in evaluated["rows"]] == [
         "distilled", "random", "full", "last value", "last season",
     ]  # fmt: skip
+
+
+class Full:
+    """A disk that has no room, or may only be read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, readonly: bool = False) -> None:
+        usual, error = Path.write_bytes, OSError(number, os.strerror(number))
+
+        def failing(self: Path, content: bytes) -> int:
+            usual(self, content[: len(content) // 2])  # the first half has room
+            raise error
+
+        def refusing(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(Path, "mkdir" if readonly else "write_bytes", refusing if readonly else failing)
+        if readonly:
+            monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+@pytest.mark.parametrize("json_", [[], ["--json"]])
+def test_results_are_printed_though_they_cannot_be_kept(
+    readonly: bool, json_: list[str], run, csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=1, min_steps=2))
+    assert run("distill", csv, *QUICK, "--out", "r").code == 0
+    before = sorted(Path("r").iterdir())
+    Full(monkeypatch, 30 if readonly else 28, readonly)
+    result = run("evaluate", "r", "--seeds", 1, *json_)
+    assert result.code == 2
+    assert json.loads(result.out)["rows"] if json_ else "distilled" in result.out
+    lines = result.err.splitlines()
+    if readonly:
+        assert lines.pop(0) == "note: r: cannot write here; the results are printed, but not kept for the report"
+    reason = "Read-only file system" if readonly else "No space left on device"
+    assert lines == [f"error: r/evaluation.json: cannot be written ({reason}); make room there or copy the folder"]
+    assert sorted(Path("r").iterdir()) == before
+
+
+def test_a_full_disk_leaves_no_half_a_picture(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("distill", csv, *QUICK, "--out", "r").code == 0
+    run("report", "r")
+    before = {path: path.read_bytes() for path in Path("r").iterdir()}
+    Path("r/acf.png").unlink()
+    Full(monkeypatch, 28)
+    refused(run("report", "r"), r"r/series.png: cannot be written \(No space left on device\)")
+    assert {path: path.read_bytes() for path in Path("r").iterdir()} == {
+        path: content for path, content in before.items() if path.name != "acf.png"
+    }
+
+
+def test_a_save_on_a_full_disk_leaves_nothing_and_says_so(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Full(monkeypatch, 28)
+    result = run("distill", csv, *QUICK, "--out", "runs/r")
+    assert result.code == 2 and "error: runs/r: cannot write the run (No space left on device)" in result.err
+    assert list(Path("runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX"])
+def test_a_locale_that_knows_ascii_only_loses_nothing(locale: str, tmp_path: Path) -> None:
+    make_frame(columns=("Höhe", "高")).rename_axis("date").to_csv(tmp_path / "plänt.csv")
+    place = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-W", "ignore", "-m", "hdt", "distill", "plänt.csv", *QUICK, "--out", "rün"]
+    done = subprocess.run([os.fsencode(word) for word in command], cwd=tmp_path, env={**os.environ, **place},
+                          capture_output=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii() and b"training values" in done.stdout
+    assert done.stderr.isascii() and b"little compression" in done.stderr
+    loaded = hdt.Distilled.load(tmp_path / "rün")
+    assert loaded.columns == ["Höhe", "高"] and loaded.info.data.source == "plänt.csv"
+    assert hdt.evaluation.real_data(loaded).columns == ("Höhe", "高")
+    assert "plänt.csv" in (tmp_path / "rün" / "recipe.yaml").read_text(encoding="utf-8").splitlines()[0]
 
 
 def test_a_dry_run_tells_all_and_writes_nothing(run, csv: Path) -> None:
@@ -205,7 +279,7 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
     result = run("distill", tmp_path / "a.parquet", *QUICK, "--out", "r")
     note = "column 'load': 1 missing train values (0.4%) linearly interpolated"
     assert f"note: {note}" in result.err
-    assert json.loads(Path("r/run.json").read_text())["data"]["notices"][0] == note
+    assert json.loads(Path("r/run.json").read_text(encoding="utf-8"))["data"]["notices"][0] == note
     refused(run("distill", tmp_path / "a.parquet", *QUICK, "--out", "s", "--missing", "error"), "'load' misses 0.4%")
 
 

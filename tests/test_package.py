@@ -23,7 +23,7 @@ def test_public_names_are_few_and_resolve() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_are_small_and_documented(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     small = path.parent.name in ("objective", "parameterization", "students")
     assert len(text.splitlines()) <= (150 if small else 300)
     tree = ast.parse(text)
@@ -35,7 +35,7 @@ def test_files_are_small_and_documented(path: Path) -> None:
 
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -58,7 +58,19 @@ def test_data_flows_one_way() -> None:
 
 def test_nothing_is_pickled_and_nothing_prints_but_the_terminal() -> None:
     for path in SOURCES:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert not re.search(r"import pickle|torch\.load\(|allow_pickle=True", text), path
         if path.name not in ("cli.py", "cli_bench.py", "cli_data.py", "cli_tune.py", "terminal.py"):
             assert not re.search(r"^\s*print\(", text, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_text_files_are_read_and_written_as_utf_8_whatever_the_locale(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args[:2])
+        library = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "os"
+        if name in ("read_text", "write_text", "open", "fdopen") and not binary and not library:
+            assert any(keyword.arg == "encoding" for keyword in node.keywords), f"{path}:{node.lineno}"

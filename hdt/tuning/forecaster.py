@@ -33,10 +33,12 @@ MODELS = {
 class Forecaster(ABC):
     """A fine-tuned model that forecasts the H steps after a context of L steps.
 
-    ``any_column``: whether it forecasts columns that it was not tuned on.
+    ``any_column``: whether it forecasts columns that it was not tuned on. ``files``: names of what it keeps beside
+    forecaster.json.
     """
 
     any_column: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]]
 
     def __init__(self, record: ForecasterRecord) -> None:
         self.record = record
@@ -101,11 +103,12 @@ class Forecaster(ABC):
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the forecaster folder in one move: either all of it is there, or none.
 
-        An existing folder is refused unless ``force``, and then only a forecaster folder or an empty one is
-        replaced. Raises :class:`hdt.errors.InputError` when the place cannot be written.
+        An existing folder is refused unless ``force``, and then only an empty one is replaced, or a forecaster
+        folder that holds nothing but what hdt wrote. Raises :class:`hdt.errors.InputError` when the place cannot be
+        written; where it was taken in the meantime, the forecaster is kept beside it.
         """
         folder = Path(folder)
-        with folders.one_move(folder, "forecaster", force) as scratch:
+        with folders.one_move(folder, "forecaster", own_files, force) as scratch:
             (scratch / RECORD).write_text(self.record.model_dump_json(indent=1), encoding="utf-8")
             self._write(scratch)
         return folder
@@ -114,10 +117,7 @@ class Forecaster(ABC):
     def load(folder: str | Path) -> Forecaster:
         """Read a forecaster folder back; raises :class:`InputError` naming the file that is missing or damaged."""
         record = read_record(Path(folder))
-        require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
-        module, name = MODELS[record.model].split(":")
-        kind: type[Forecaster] = getattr(import_module(module), name)
-        return kind._read(Path(folder), record)
+        return _kind(Path(folder), record)._read(Path(folder), record)
 
     @abstractmethod
     def _predict(
@@ -147,6 +147,23 @@ class Forecaster(ABC):
                     "fill them, for instance with frame.interpolate()"
                 )
         return recent
+
+
+def _kind(folder: Path, record: ForecasterRecord) -> type[Forecaster]:
+    require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
+    module, name = MODELS[record.model].split(":")
+    kind: type[Forecaster] = getattr(import_module(module), name)
+    return kind
+
+
+def own_files(folder: Path) -> set[str]:
+    """The names of all files that hdt writes into a forecaster folder; raises :class:`InputError` when it is none."""
+    return {RECORD, *_kind(folder, read_record(folder)).files}
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Refuse a place that a forecaster cannot be saved to, before the work is done."""
+    folders.check_target(folder, "forecaster", own_files, force)
 
 
 def _check_step(table: Table, step: str) -> None:

@@ -49,6 +49,7 @@ class MoiraiForecaster(Forecaster):
     """A Moirai network; forecasts any column, which it scales by itself, with quantiles from its samples."""
 
     any_column = True
+    files = bases.FILES
 
     def __init__(self, record: ForecasterRecord, network: MoiraiModule) -> None:
         super().__init__(record)

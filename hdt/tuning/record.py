@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hdt.errors import InputError, require
 from hdt.frames import parse_step
-from hdt.records import Strict
+from hdt.records import Strict, in_words
 from hdt.series import Scaler
 
 if TYPE_CHECKING:
@@ -86,9 +86,7 @@ def read_record(folder: Path) -> ForecasterRecord:
     try:
         return ForecasterRecord.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
+        raise InputError(f"{file}: {in_words(error)}") from None
 
 
 def write_weights(network: nn.Module, folder: Path) -> None:

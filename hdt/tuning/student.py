@@ -20,13 +20,15 @@ from hdt.series import Panel
 from hdt.students import STUDENTS, Student, Training, build
 from hdt.train import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.record import ForecasterRecord, ScalerRecord, read_weights, write_weights
+from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
 
 Watcher = Callable[[int, int, float], None]
 
 
 class StudentForecaster(Forecaster):
     """A student with the scaler of its data; forecasts on the CPU, in float32."""
+
+    files = (WEIGHTS,)
 
     def __init__(self, record: ForecasterRecord, network: Student) -> None:
         require(record.scaler is not None, f"a {record.model} forecaster needs the scaler of its data")
