@@ -66,7 +66,7 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
 
 
 def prepare(
-    data: str | Path | pd.DataFrame | Panel, *, progress: datasets.Progress | None = None, **settings: Any
+    data: str | Path | pd.DataFrame | Panel, progress: datasets.Progress | None = None, /, **settings: Any
 ) -> tuple[Panel, Settings]:
     """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
     loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
@@ -77,7 +77,7 @@ def prepare(
         # Settings first: a wrong flag should not cost reading the data.
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
-    resolved = config.resolve(panel.source, real_channels=panel.channels, **settings)
+    resolved = config.resolve(panel.source, panel.channels, **settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,9 @@ from hdt import cli_bench, cli_data, cli_tune
 from hdt.errors import InputError
 from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
 
+PLACES = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip  # what a person chooses wrongly about files
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
@@ -100,7 +104,7 @@ def distill(
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **config.parse_options(option), **flags}
-    panel, settings = api.prepare(data, progress=DownloadBar(), **given)
+    panel, settings = api.prepare(data, DownloadBar(), **given)
     if dry_run:
         plan = api.plan(panel, settings)
         return print_json(plan) if as_json else print_settings(plan)
@@ -231,8 +235,13 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
+    except MemoryError:
+        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
     except Exception as error:
-        code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+        if isinstance(error, OSError) and error.errno in PLACES:
+            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
+        else:
+            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
     sys.exit(code)
 
 

@@ -179,11 +179,50 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["cite", "dm"], "unknown method 'dm'; known: wiener, hdt"),
         (["data", "get", "Nowhere"], "unknown data set 'Nowhere'"),
         (["fly"], "No such command 'fly'"),
+        (["distill", "co2", "--k", "'"], "--k ': cannot be read as YAML"),
+        (["distill", "co2", "--option", "k=["], r"--option k=\[: cannot be read as YAML"),
+        (["distill", "co2", "--option", "="], "--option =: expected name=value"),
+        (["distill", "co2", "--option", "=3"], "--option =3: expected name=value"),
+        (["distill", "co2", "--option", "k="], "--option k=: expected name=value"),
+        (["distill", "co2", "--option", "data=x"], "no setting 'data'"),
+        (["distill", "co2", "--option", "progress=1"], "no setting 'progress'"),
+        (["distill", "co2", "--option", "real_channels=5"], "no setting 'real_channels'"),
+        (["distill", "co2", "--option", "k=true"], "k=True: Input should not be true or false"),
+        (["distill", "co2", "--option", "split=3"], "split=3: expected three numbers"),
+        (["distill", "co2", "--option", "split=[a, b, c]"], r"split=\['a', 'b', 'c'\]: expected three numbers"),
+        (["distill", "co2", "--option", "time_column=[1]"], r"time_column=\[1\]: expected the name of a column"),
+        (["distill", "co2", "--seed", "99999999999999999999"], "seed=99999999999999999999: .* at most 9,223"),
+        (["distill", "co2", "--sequences", "1000000"], "distils nothing"),
+        (["distill", "x" * 300], "File name too long"),
+        (["distill", "co2", "--out", "x" * 300], "File name too long"),
+        (["distill", "co2", "--recipe", "x" * 300], "File name too long"),
+        (["report", "x" * 300], "File name too long"),
+        (["distill", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
+        (["compare", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
+        (["compare", "co2", "--option", "data=3"], "--option data: not a setting of a comparison"),
+        (["compare", "co2", "--option", "seed=3"], "--option seed: not a setting of a comparison"),
+        (["compare", "co2", "--option", "k=["], r"--option k=\[: cannot be read as YAML"),
+        (["compare", "co2", "--vary", "k=["], r"--vary k=\[: cannot be read as YAML"),
+        (["compare", "co2", "--vary", "=1"], "--vary =1: expected a setting"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(run, words: list[str], message: str) -> None:
     refused(run(*words), message)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: 5", "recipe.yaml: data=5: expected a name or a path"),
+        ("data: co2\nmethod: [hdt]", r"unknown method \['hdt'\]"),
+        ("data: co2\nload: {split: abc}", "split='abc': expected three numbers"),
+        ("data: co2\nload: {id_column: {a: 1}}", r"id_column=\{'a': 1\}: expected the name of a column"),
+    ],
+)
+def test_recipes_that_hold_something_else_are_refused(run, text: str, message: str) -> None:
+    Path("recipe.yaml").write_text(text)
+    refused(run("distill", "--recipe", "recipe.yaml", "--out", "r"), message)
 
 
 def test_bad_places_are_refused_before_the_work(run, csv: Path, tmp_path: Path) -> None:
