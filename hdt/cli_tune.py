@@ -133,9 +133,11 @@ def _tune(
     title = f"{panel.name}, {forecaster.context}→{forecaster.horizon}, test errors"
     print_table(title, ["", *(name.upper() for name in names)], cells)
     memory = facts.get("peak_memory_mb", facts.get("peak_rss_mb"))
+    count = len(facts.get("trainings", facts.get("learning_rates", [])))
     print(
-        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps, {facts['samples']:,} windows seen, "
-        f"{facts['seconds']:.1f} s"
+        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps"
+        + (f" at the best of {count} learning rates; in all" if count > 1 else ",")
+        + f" {facts['samples']:,} windows seen, {facts['seconds']:.1f} s"
         + (f" ({facts['seconds_per_step'] * 1000:.0f} ms a step)" if "seconds_per_step" in facts else "")
         + ("" if memory is None else f", peak memory {memory:.0f} MB")
         + f", {facts['device']}"

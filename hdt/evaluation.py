@@ -26,7 +26,8 @@ from torch import Tensor
 from hdt import naive
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
-from hdt.machine import cache_folder, replacing
+from hdt.machine import cache_folder, memory_refusal, replacing
+from hdt.registry import find
 from hdt.series import Panel, Part
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
@@ -143,6 +144,7 @@ def check(students: Sequence[str], seeds: int) -> None:
         require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
 
 
+@memory_refusal("choose a smaller --student or --device cpu")
 def evaluate(
     distilled: Distilled,
     panel: Panel,
@@ -239,4 +241,6 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
+    if data is None and find(source) is None and not Path(source).exists():
+        raise InputError(f"{source}: not found from this folder, and this run was made from it; give it with --data")
     return datasets.load(source, **info.load_options)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from conftest import make_frame, refused
+from conftest import SMALL, make_frame, refused
 from pydantic import BaseModel, ConfigDict
 
 import hdt
+from hdt.machine import memory_refusal
 from hdt.students import DLinear, Training
 
 QUICK = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "6", "--iterations", "3"]
@@ -248,6 +250,55 @@ def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytes
     for words in (["--debug", "distill", csv, *QUICK], ["distill", csv, *QUICK, "--debug"]):
         result = run(*words)
         assert result.code == 1 and "Traceback" in result.err
+
+
+LACKS = (
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("Storage size calculation overflowed with sizes=[1000000000000, 12]"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+)
+
+
+def long_table() -> Path:
+    """One that is distilled without a note on little compression."""
+    make_frame(1500).rename_axis("date").to_csv("long.csv")
+    return Path("long.csv")
+
+
+@pytest.mark.parametrize("lack", LACKS, ids=lambda lack: type(lack).__name__)
+def test_every_lack_of_memory_is_known(lack: Exception) -> None:
+    with pytest.raises(hdt.InputError, match=r"out of (CUDA )?memory; buy some"), memory_refusal("buy some"):
+        raise lack
+
+
+def test_running_out_of_memory_says_what_to_lower(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = long_table()
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    smaller = "--length, --option batch, --option segments or --option steps_synthetic"
+    hdt.distill(csv, **SMALL).save("r")
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.loop.optimise", full)
+        message = rf"^error: out of memory; lower {smaller}$"
+        refused(run("distill", csv, *QUICK, "--out", "s"), message)
+        refused(run("compare", csv, "--method", "hdt", "--seeds", 1, *QUICK[:8], "--student", "dlinear"), message)
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.evaluation.fit", full)
+        refused(run("evaluate", "r"), "out of memory; choose a smaller --student or --device cpu")
+        refused(run("compare", csv, "--seeds", 1, *QUICK[:8]), "out of memory; lower --context or --horizon")
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.datasets.load", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+        refused(run("distill", csv, *QUICK, "--out", "s"), "out of memory; take a shorter or narrower table")
+
+
+def test_what_cannot_fit_into_memory_is_refused_before_the_work(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.loop.optimise", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr("hdt.machine.memory_mb", lambda _: 300.0)
+    message = r"about 50\d MB of memory, and the machine has 300; lower --length, --option batch"
+    refused(run("distill", long_table(), *QUICK, "--json"), message)
 
 
 ANNOUNCED = """

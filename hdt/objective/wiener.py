@@ -80,13 +80,13 @@ class Wiener(Objective):
             self.linear.append(View("centred", options.centred, self.centred, real))
         self.random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        count = (len(series) - context - horizon + 1) * series.shape[1]
-        stride = -(-count // options.most_windows)
+        count = len(series) - context - horizon + 1
+        stride = min(-(-count * series.shape[1] // options.most_windows), count)
         for draw in range(options.draws if options.relu else 0):
             mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
             bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
             features = self.relu(mix.to(series.device), bias.to(series.device))
-            part = series[draw * stride // options.draws :]
+            part = series[draw * stride // options.draws :]  # at least one window is left
             real = moments.stream(part, context, horizon, features, stride).means()
             self.random.append(View("relu", options.relu, features, real))
 
