@@ -39,7 +39,8 @@ def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = 
     objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
     what is not given comes from the method and the data set. ``watch`` is called after each iteration
     with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
-    bytes on one machine. Raises :class:`hdt.errors.InputError` for bad input.
+    bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
+    Raises :class:`hdt.errors.InputError` for bad input.
     """
     panel, resolved = prepare(data, **settings)
     little = little_compression(panel, resolved)

@@ -58,6 +58,19 @@ def memory_refusal(advice: str) -> Iterator[None]:
         raise InputError(f"out of {where}; {advice}") from error
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU, for the few operations whose result depends on how many there are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def memory_mb(device: torch.device) -> float | None:
     """Memory in MB of the machine, or of a CUDA device, free or not; None where the system does not say."""
     import torch

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from hdt import moments
 from hdt.errors import InputError
+from hdt.machine import one_thread
 from hdt.moments import Features, Moments
 from hdt.objective.base import Objective, Terms
 from hdt.options import Options
@@ -111,8 +112,9 @@ class Wiener(Objective):
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
         ridge = self.options.ridge * own.features.diagonal().mean()
-        identity = torch.eye(len(own.features), dtype=own.features.dtype, device=own.features.device)
-        factor, info = torch.linalg.cholesky_ex(own.features + ridge * identity)
+        # Neither the gradient of the ridge nor the factor depends on the number of threads: see moments.total.
+        with one_thread():
+            factor, info = torch.linalg.cholesky_ex(own.features + ridge.expand(len(own.features)).diag())
         if info.item():
             raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
         return torch.cholesky_solve(own.cross, factor)
