@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,17 @@ from typer import Argument, Option
 
 from hdt import cli_bench, cli_data, cli_tune
 from hdt.errors import InputError
-from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
+from hdt.terminal import (
+    AsJson,
+    DownloadBar,
+    local_path,
+    print_json,
+    print_settings,
+    print_summary,
+    print_table,
+    progress_bar,
+    say,
+)  # fmt: skip
 
 PLACES = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
@@ -30,7 +41,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_bench.recipes, name="recipes")
 
 Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
-Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)]
 
 
 def _print_version(asked: bool) -> None:
@@ -85,7 +96,7 @@ def distill(
     time_column: Annotated[str | None, Option(help="Name of the time column.")] = None,
     id_column: Annotated[str | None, Option(help="Series column of a long table.")] = None,
     target_column: Annotated[str | None, Option(help="Value column of a long table.")] = None,
-    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
+    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
@@ -222,6 +233,14 @@ def doctor(as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
     debug = "--debug" in sys.argv
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+        code = _run(debug)
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int:
     try:
         code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
@@ -242,7 +261,7 @@ def main() -> None:
             code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
         else:
             code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
-    sys.exit(code)
+    return int(code or 0)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from hdt.errors import require
-from hdt.terminal import AsJson, print_json, print_table, progress_bar, say
+from hdt.terminal import AsJson, local_path, print_json, print_table, progress_bar, say
 
 
 def finetune(
-    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)],
+    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)],
     model: Annotated[str, Option(help="moirai, dlinear, itransformer or xpatch.")] = "moirai",
     base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,

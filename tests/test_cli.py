@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,9 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["distill", "co2", "--recipe", "x" * 300], "File name too long"),
         (["report", "x" * 300], "File name too long"),
         (["distill", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
+        (["evaluate", "https://example.org/run"], "https://example.org/run: expected a path on this machine"),
+        (["finetune", "https://example.org/run"], "https://example.org/run: expected a path on this machine"),
+        (["distill", "--recipe", "https://example.org/r.yaml"], "https://example.org/r.yaml: expected a path"),
         (["compare", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
         (["compare", "co2", "--option", "data=3"], "--option data: not a setting of a comparison"),
         (["compare", "co2", "--option", "seed=3"], "--option seed: not a setting of a comparison"),
@@ -258,6 +262,12 @@ LACKS = (
     RuntimeError("Storage size calculation overflowed with sizes=[1000000000000, 12]"),
     torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
 )
+
+
+def test_warnings_of_libraries_are_notes_without_a_path(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.api.plan", lambda *_: warnings.warn("two\n  lines", UserWarning, stacklevel=1) or {})
+    result = run("distill", csv, *QUICK, "--dry-run")
+    assert result.code == 0 and result.err == "note: two lines\n"
 
 
 def long_table() -> Path:
