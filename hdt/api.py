@@ -21,6 +21,10 @@ from hdt.series import Panel
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
+SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
+SIZES = {  # the hyperparameters that memory grows with
+    "segments", "batch", "inner_batch", "expert_batch", "features", "steps_synthetic", "most_real", "group",
+}  # fmt: skip
 Watcher = Callable[[int, int, dict[str, float]], None]
 
 
@@ -36,7 +40,8 @@ def distill(data: Any, *, watch: Watcher | None = None, **settings: Any) -> Dist
     objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
     what is not given comes from the method and the data set. ``watch`` is called after each iteration
     with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
-    bytes on one machine. Raises :class:`hdt.errors.InputError` for bad input.
+    bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
+    Raises :class:`hdt.errors.InputError` for bad input.
     """
     panel, resolved = prepare(data, **settings)
     little = little_compression(panel, resolved)
@@ -67,7 +72,7 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
 
 
 def prepare(
-    data: str | Path | pd.DataFrame | Panel, *, progress: datasets.Progress | None = None, **settings: Any
+    data: str | Path | pd.DataFrame | Panel, progress: datasets.Progress | None = None, /, **settings: Any
 ) -> tuple[Panel, Settings]:
     """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
     loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
@@ -78,7 +83,7 @@ def prepare(
         # Settings first: a wrong flag should not cost reading the data.
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
-    resolved = config.resolve(panel.source, real_channels=panel.channels, **settings)
+    resolved = config.resolve(panel.source, panel.channels, **settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -98,11 +103,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
-    instances, floats = parameterization.instances(), parameterization.floats()
-    windows = (settings.length - settings.context - settings.horizon) // settings.options.get("window_stride", 1) + 1
-    steps = settings.options.get("steps_synthetic", 1)
-    graph = 10 * steps * instances * windows * channels * (settings.context + settings.horizon) * 4
-    data = 3 * panel.values.nbytes
+    floats = parameterization.floats()
     return {
         "data": panel.name,
         "train_rows": panel.borders[0],
@@ -110,10 +111,37 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
         "synthetic_channels": channels,
         "floats": floats,
         "compression": panel.borders[0] * panel.channels / floats,
-        "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
+        "estimated_memory_mb": estimated_memory_mb(panel, settings, parameterization.instances()),
         "settings": settings.model_dump(),
         **({"note": little} if little else {}),
     }
+
+
+def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
+    """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
+    size = settings.context + settings.horizon
+    windows = instances * ((settings.length - size) // settings.options.get("window_stride", 1) + 1)
+    windows = min(windows, settings.options.get("inner_batch", windows)) * settings.options.get("steps_synthetic", 1)
+    graph = 10 * windows * (settings.channels or panel.channels) * size * 4
+    return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
+
+
+def less_memory(settings: Settings) -> str:
+    """What to lower when memory does not suffice."""
+    options = sorted(SIZES & settings.options.keys())
+    flags = ["--length"] + ["--sequences"] * (settings.sequences > 1) + [f"--option {name}" for name in options]
+    return f"lower {', '.join(flags[:-1])}{' or ' if flags[1:] else ''}{flags[-1]}"
+
+
+def check_memory(panel: Panel, settings: Settings) -> None:
+    """Refuse, before the work, a distillation that cannot fit into the memory of the machine."""
+    from hdt.train import device_of
+
+    have, need = machine.memory_mb(device_of(settings.device)), estimated_memory_mb(panel, settings, settings.sequences)
+    require(
+        have is None or need <= SLACK * have,
+        f"this needs about {need:,} MB of memory, and the machine has {have or 0:,.0f}; {less_memory(settings)}",
+    )
 
 
 def evaluate(
@@ -143,6 +171,12 @@ def evaluate(
 
 def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:
     """:func:`distill` once the data and the settings are known."""
+    check_memory(panel, settings)
+    with machine.memory_refusal(less_memory(settings)):
+        return _distilled(panel, settings, watch)
+
+
+def _distilled(panel: Panel, settings: Settings, watch: Watcher | None) -> Distilled:
     import torch
 
     from hdt.loop import optimise

@@ -44,6 +44,7 @@ class Cell(NamedTuple):
     seed: int
 
 
+@machine.memory_refusal("lower --context or --horizon, choose a smaller --student, or --device cpu")
 def compare(
     data: str | Path | pd.DataFrame | Panel,
     *,

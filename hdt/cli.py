@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +15,24 @@ from typer import Argument, Option
 
 from hdt import cli_bench, cli_data, cli_tune
 from hdt.errors import InputError, readable
-from hdt.terminal import AsJson, DownloadBar, print_json, print_settings, print_summary, print_table, progress_bar, say
+from hdt.terminal import (
+    AsJson,
+    DownloadBar,
+    local_path,
+    print_json,
+    print_settings,
+    print_summary,
+    print_table,
+    progress_bar,
+    say,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from hdt.distilled import Distilled
 
+PLACES = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip  # what a person chooses wrongly about files
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
@@ -31,7 +46,7 @@ app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_bench.recipes, name="recipes")
 
 Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
-Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)]
 
 
 def _print_version(asked: bool) -> None:
@@ -90,7 +105,7 @@ def distill(
     decimal: cli_data.Decimal = None,
     dayfirst: cli_data.DayFirst = None,
     freq: cli_data.Freq = None,
-    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
+    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
@@ -109,7 +124,7 @@ def distill(
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **config.parse_options(option), **flags}
-    panel, settings = api.prepare(data, progress=DownloadBar(), **given)
+    panel, settings = api.prepare(data, DownloadBar(), **given)
     if dry_run:
         plan = api.plan(panel, settings)
         return print_json(plan) if as_json else print_settings(plan)
@@ -238,6 +253,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # of a locale that cannot show everything
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+        code = _run(debug)
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int:
     try:
         code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
@@ -251,9 +274,14 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
+    except MemoryError:
+        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
     except Exception as error:
-        code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
-    sys.exit(code)
+        if isinstance(error, OSError) and error.errno in PLACES:
+            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
+        else:
+            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+    return int(code or 0)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.errors import InputError
+from hdt.errors import InputError, require
 from hdt.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
 
 Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
@@ -40,11 +40,16 @@ def compare(
 
     Finished cells are kept in the folder and not computed again.
     """
-    from hdt import config
+    from inspect import signature
+
+    from hdt import benchmark, config
 
     harmonics = None if k is None else config.number_or_auto("k", k)
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
-    given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
+    options = config.parse_options(option)
+    foreign = sorted(set(options) & {*signature(benchmark.compare).parameters, "method", "seed"})
+    require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
+    given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
     how = {"augment": augment, "validation": not no_validation, "device": device}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
@@ -87,12 +92,12 @@ def _compare(
 
 
 def _vary(text: str) -> dict[str, list[Any]]:
-    from hdt.config import parse_options
+    from hdt.config import read_yaml
 
     name, equals, values = text.partition("=")
-    if not equals or not values:
+    if not (name and equals and values):
         raise InputError(f"--vary {text}: expected a setting and its values, such as length=240,384")
-    return {name: [parse_options([f"{name}={value}"])[name] for value in values.split(",")]}
+    return {name: [read_yaml(value, f"--vary {text}") for value in values.split(",")]}
 
 
 @recipes.command("ls")

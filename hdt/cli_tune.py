@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from hdt.errors import require
-from hdt.terminal import AsJson, print_json, print_table, progress_bar, say
+from hdt.terminal import AsJson, local_path, print_json, print_table, progress_bar, say
 
 
 def finetune(
-    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)],
+    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)],
     model: Annotated[str, Option(help="moirai, dlinear, itransformer or xpatch.")] = "moirai",
     base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
@@ -134,9 +134,11 @@ def _tune(
     title = f"{panel.name}, {forecaster.context}→{forecaster.horizon}, test errors"
     print_table(title, ["", *(name.upper() for name in names)], cells)
     memory = facts.get("peak_memory_mb", facts.get("peak_rss_mb"))
+    count = len(facts.get("trainings", facts.get("learning_rates", [])))
     print(
-        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps, {facts['samples']:,} windows seen, "
-        f"{facts['seconds']:.1f} s"
+        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps"
+        + (f" at the best of {count} learning rates; in all" if count > 1 else ",")
+        + f" {facts['samples']:,} windows seen, {facts['seconds']:.1f} s"
         + (f" ({facts['seconds_per_step'] * 1000:.0f} ms a step)" if "seconds_per_step" in facts else "")
         + ("" if memory is None else f", peak memory {memory:.0f} MB")
         + f", {facts['device']}"

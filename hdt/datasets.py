@@ -10,8 +10,9 @@ import gzip
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -68,6 +69,7 @@ def load(
     borders, else 70/10/20. ``missing`` is ``auto`` (interpolate up to 5% of a column, else refuse),
     ``error`` or ``interpolate``. Raises :class:`hdt.errors.InputError` with the offending place.
     """
+    _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
         "time_column": time_column, "id_column": id_column, "target_column": target_column, "sep": sep,
         "decimal": decimal, "dayfirst": dayfirst, "freq": freq,
@@ -80,6 +82,7 @@ def load(
     if not isinstance(data, str | Path):
         return replace(Panel.from_frame(data, **reading), load_options=options)
     name = str(data)
+    require("://" not in name, f"{name}: addresses are not read; download the file and give its path")
     entry, path = find(name), Path(data)
     if entry is not None:
         frame, notices = _registry_frame(entry, progress)
@@ -92,6 +95,18 @@ def load(
         frame, notices = read_table(path, sep, decimal, time_column)
         panel = Panel.from_frame(frame, name=path.name, notices=notices, **reading)
     return replace(panel, source=name, load_options=options)
+
+
+def _check(split: Any, **columns: Any) -> None:
+    """Refuse loading options of another kind than they are, as a recipe may hold them."""
+    for option, column in columns.items():
+        named = column is None or (isinstance(column, str | int) and not isinstance(column, bool))
+        require(named, f"{option}={column!r}: expected the name of a column")
+    parts = list(split) if isinstance(split, Iterable) and not isinstance(split, str) else [split]
+    numeric = all(isinstance(part, Real) and not isinstance(part, bool) for part in parts)
+    require(
+        split is None or (numeric and len(parts) == 3), f"split={split!r}: expected three numbers such as 0.7, 0.1, 0.2"
+    )
 
 
 def read_table(

@@ -27,7 +27,8 @@ from hdt import naive
 from hdt.distilled import Distilled
 from hdt.errors import InputError, require
 from hdt.folders import replacing
-from hdt.machine import cache_folder
+from hdt.machine import cache_folder, memory_refusal
+from hdt.registry import find
 from hdt.series import Panel, Part
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
@@ -144,6 +145,7 @@ def check(students: Sequence[str], seeds: int) -> None:
         require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
 
 
+@memory_refusal("choose a smaller --student or --device cpu")
 def evaluate(
     distilled: Distilled,
     panel: Panel,
@@ -240,6 +242,8 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
+    if data is None and find(source) is None and not Path(source).exists():
+        raise InputError(f"{source}: not found from this folder, and this run was made from it; give it with --data")
     try:
         return datasets.load(source, **info.load_options)
     except InputError:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "bad_alloc",
+    "Storage size calculation overflowed",
+    "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -41,6 +45,31 @@ def memory_refusal(advice: str) -> Iterator[None]:
             raise
         where = "CUDA memory" if "CUDA" in text or isinstance(error, torch.cuda.OutOfMemoryError) else "memory"
         raise InputError(f"out of {where}; {advice}") from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU, for the few operations whose result depends on how many there are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def memory_mb(device: torch.device) -> float | None:
+    """Memory in MB of the machine, or of a CUDA device, free or not; None where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory / 2**20)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    except (AttributeError, ValueError, OSError):  # Windows and others
+        return None
 
 
 def versions() -> dict[str, str]:

@@ -211,6 +211,6 @@ METHODS: dict[str, Method] = {
 
 def find(name: str) -> Method:
     """The method of that name, or a one-line error that lists them."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise InputError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdt import config, folders, learned, spectrum, timeaxis
+from hdt import config, folders, glyphs, learned, spectrum, timeaxis
 from hdt.errors import readable
 from hdt.series import Panel
 
@@ -82,7 +82,8 @@ def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str,
             ax.axis("off")
             continue
         paint(ax, c)
-        ax.set_title(columns[c], fontsize=9)
+        title, font = glyphs.name(columns[c])
+        ax.set_title(title, fontsize=9, **font)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[max(0, shown - width) : shown]:

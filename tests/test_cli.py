@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
-from conftest import make_frame, refused
+from conftest import SMALL, make_frame, refused
 from pydantic import BaseModel, ConfigDict
 
 import hdt
 import hdt.evaluation
+from hdt.machine import memory_refusal
 from hdt.students import DLinear, Training
 
 QUICK = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "6", "--iterations", "3"]
@@ -306,11 +309,53 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["cite", "dm"], "unknown method 'dm'; known: wiener, hdt"),
         (["data", "get", "Nowhere"], "unknown data set 'Nowhere'"),
         (["fly"], "No such command 'fly'"),
+        (["distill", "co2", "--k", "'"], "--k ': cannot be read as YAML"),
+        (["distill", "co2", "--option", "k=["], r"--option k=\[: cannot be read as YAML"),
+        (["distill", "co2", "--option", "="], "--option =: expected name=value"),
+        (["distill", "co2", "--option", "=3"], "--option =3: expected name=value"),
+        (["distill", "co2", "--option", "k="], "--option k=: expected name=value"),
+        (["distill", "co2", "--option", "data=x"], "no setting 'data'"),
+        (["distill", "co2", "--option", "progress=1"], "no setting 'progress'"),
+        (["distill", "co2", "--option", "real_channels=5"], "no setting 'real_channels'"),
+        (["distill", "co2", "--option", "k=true"], "k=True: Input should not be true or false"),
+        (["distill", "co2", "--option", "split=3"], "split=3: expected three numbers"),
+        (["distill", "co2", "--option", "split=[a, b, c]"], r"split=\['a', 'b', 'c'\]: expected three numbers"),
+        (["distill", "co2", "--option", "time_column=[1]"], r"time_column=\[1\]: expected the name of a column"),
+        (["distill", "co2", "--seed", "99999999999999999999"], "seed=99999999999999999999: .* at most 9,223"),
+        (["distill", "co2", "--sequences", "1000000"], "distils nothing"),
+        (["distill", "x" * 300], "File name too long"),
+        (["distill", "co2", "--out", "x" * 300], "File name too long"),
+        (["distill", "co2", "--recipe", "x" * 300], "File name too long"),
+        (["report", "x" * 300], "File name too long"),
+        (["distill", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
+        (["evaluate", "https://example.org/run"], "https://example.org/run: expected a path on this machine"),
+        (["finetune", "https://example.org/run"], "https://example.org/run: expected a path on this machine"),
+        (["distill", "--recipe", "https://example.org/r.yaml"], "https://example.org/r.yaml: expected a path"),
+        (["compare", "https://example.org/a.csv"], "https://example.org/a.csv: addresses are not read; download"),
+        (["compare", "co2", "--option", "data=3"], "--option data: not a setting of a comparison"),
+        (["compare", "co2", "--option", "seed=3"], "--option seed: not a setting of a comparison"),
+        (["compare", "co2", "--option", "k=["], r"--option k=\[: cannot be read as YAML"),
+        (["compare", "co2", "--vary", "k=["], r"--vary k=\[: cannot be read as YAML"),
+        (["compare", "co2", "--vary", "=1"], "--vary =1: expected a setting"),
     ],
 )
 def test_bad_input_ends_with_2_and_one_line_and_writes_nothing(run, words: list[str], message: str) -> None:
     refused(run(*words), message)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data: 5", "recipe.yaml: data=5: expected a name or a path"),
+        ("data: co2\nmethod: [hdt]", r"unknown method \['hdt'\]"),
+        ("data: co2\nload: {split: abc}", "split='abc': expected three numbers"),
+        ("data: co2\nload: {id_column: {a: 1}}", r"id_column=\{'a': 1\}: expected the name of a column"),
+    ],
+)
+def test_recipes_that_hold_something_else_are_refused(run, text: str, message: str) -> None:
+    Path("recipe.yaml").write_text(text)
+    refused(run("distill", "--recipe", "recipe.yaml", "--out", "r"), message)
 
 
 def test_bad_places_are_refused_before_the_work(run, csv: Path, tmp_path: Path) -> None:
@@ -336,6 +381,61 @@ def test_a_bug_ends_with_1_and_asks_for_debug(run, csv: Path, monkeypatch: pytes
     for words in (["--debug", "distill", csv, *QUICK], ["distill", csv, *QUICK, "--debug"]):
         result = run(*words)
         assert result.code == 1 and "Traceback" in result.err
+
+
+LACKS = (
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("Storage size calculation overflowed with sizes=[1000000000000, 12]"),
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+)
+
+
+def test_warnings_of_libraries_are_notes_without_a_path(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.api.plan", lambda *_: warnings.warn("two\n  lines", UserWarning, stacklevel=1) or {})
+    result = run("distill", csv, *QUICK, "--dry-run")
+    assert result.code == 0 and result.err == "note: two lines\n"
+
+
+def long_table() -> Path:
+    """One that is distilled without a note on little compression."""
+    make_frame(1500).rename_axis("date").to_csv("long.csv")
+    return Path("long.csv")
+
+
+@pytest.mark.parametrize("lack", LACKS, ids=lambda lack: type(lack).__name__)
+def test_every_lack_of_memory_is_known(lack: Exception) -> None:
+    with pytest.raises(hdt.InputError, match=r"out of (CUDA )?memory; buy some"), memory_refusal("buy some"):
+        raise lack
+
+
+def test_running_out_of_memory_says_what_to_lower(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = long_table()
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    smaller = "--length, --option batch, --option segments or --option steps_synthetic"
+    hdt.distill(csv, **SMALL).save("r")
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.loop.optimise", full)
+        message = rf"^error: out of memory; lower {smaller}$"
+        refused(run("distill", csv, *QUICK, "--out", "s"), message)
+        refused(run("compare", csv, "--method", "hdt", "--seeds", 1, *QUICK[:8], "--student", "dlinear"), message)
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.evaluation.fit", full)
+        refused(run("evaluate", "r"), "out of memory; choose a smaller --student or --device cpu")
+        refused(run("compare", csv, "--seeds", 1, *QUICK[:8]), "out of memory; lower --context or --horizon")
+    with monkeypatch.context() as patch:
+        patch.setattr("hdt.datasets.load", lambda *_, **__: (_ for _ in ()).throw(MemoryError()))
+        refused(run("distill", csv, *QUICK, "--out", "s"), "out of memory; take a shorter or narrower table")
+
+
+def test_what_cannot_fit_into_memory_is_refused_before_the_work(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.loop.optimise", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr("hdt.machine.memory_mb", lambda _: 300.0)
+    message = r"about 50\d MB of memory, and the machine has 300; lower --length, --option batch"
+    refused(run("distill", long_table(), *QUICK, "--json"), message)
 
 
 ANNOUNCED = """

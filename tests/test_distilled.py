@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import hdt
 import hdt.report
-from hdt import spectrum
+from hdt import glyphs, report, spectrum
 from hdt.distilled import FILES, record_evaluation
 
 
@@ -402,6 +402,21 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     (run / "evaluation.json").write_text('[{"student": 3}]')
     with pytest.raises(hdt.InputError, match=r"evaluation.json: .*evaluate the run again"):
         report.write(hdt.Distilled.load(run), run)
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_any_letters_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    columns = ("负荷", "нагрузка", "cost in $ or \\$\\frac$")
+    distilled = hdt.distill(make_frame(columns=columns), **{**SMALL, "iterations": 0})
+    with monkeypatch.context() as patch:
+        patch.setattr(glyphs, "OTHERS", ())
+        titles = [ax.get_title() for ax in report.draw(distilled)["series"].axes]
+        assert titles[:3] == [r"\u8d1f\u8377", *columns[1:]]
+        report.write(distilled, tmp_path)
+    monkeypatch.setattr(glyphs, "_letters", lambda family: frozenset(map(ord, "负荷" if "CJK" in family else "$a")))
+    assert glyphs.name("a$ 负é") == (
+        r"a$ 负\u00e9", {"fontfamily": ["DejaVu Sans", "Noto Sans CJK SC"], "parse_math": False},
+    )  # fmt: skip
 
 
 def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:

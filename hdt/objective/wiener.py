@@ -32,6 +32,7 @@ from torch import Tensor
 
 from hdt import moments
 from hdt.errors import InputError
+from hdt.machine import one_thread
 from hdt.moments import Features, Moments
 from hdt.objective.base import Objective, Terms
 from hdt.options import Options
@@ -80,13 +81,13 @@ class Wiener(Objective):
             self.linear.append(View("centred", options.centred, self.centred, real))
         self.random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        count = (len(series) - context - horizon + 1) * series.shape[1]
-        stride = -(-count // options.most_windows)
+        count = len(series) - context - horizon + 1
+        stride = min(-(-count * series.shape[1] // options.most_windows), count)
         for draw in range(options.draws if options.relu else 0):
             mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
             bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
             features = self.relu(mix.to(series.device), bias.to(series.device))
-            part = series[draw * stride // options.draws :]
+            part = series[draw * stride // options.draws :]  # at least one window is left
             real = moments.stream(part, context, horizon, features, stride).means()
             self.random.append(View("relu", options.relu, features, real))
 
@@ -111,8 +112,9 @@ class Wiener(Objective):
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
         ridge = self.options.ridge * own.features.diagonal().mean()
-        identity = torch.eye(len(own.features), dtype=own.features.dtype, device=own.features.device)
-        factor, info = torch.linalg.cholesky_ex(own.features + ridge * identity)
+        # Neither the gradient of the ridge nor the factor depends on the number of threads: see moments.total.
+        with one_thread():
+            factor, info = torch.linalg.cholesky_ex(own.features + ridge.expand(len(own.features)).diag())
         if info.item():
             raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
         return torch.cholesky_solve(own.cross, factor)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from hdt.distilled import Distilled
 from hdt.errors import require
+from hdt.options import LARGEST_SEED
 from hdt.series import Panel
 from hdt.tuning.forecaster import MODELS, Forecaster
 
@@ -48,6 +49,8 @@ def finetune(
     require(model in MODELS, f"unknown model {model!r}; known: {', '.join(MODELS)}")
     if not isinstance(distilled, Distilled):
         distilled = Distilled.load(distilled)
+    seed = settings.get("seed", 0)
+    require(isinstance(seed, int) and 0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
     panel = real_data(distilled, data)
     if model != "moirai":
         from hdt.tuning.student import tune_student

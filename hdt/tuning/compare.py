@@ -20,6 +20,7 @@ from hdt import api, checkpoint
 from hdt.distilled import Distilled
 from hdt.errors import require
 from hdt.evaluation import kept, real_data, same_data
+from hdt.machine import memory_refusal
 from hdt.methods import find
 from hdt.series import Panel
 from hdt.start import real_segments, some_channels
@@ -94,6 +95,7 @@ class Work:
         return {"method": method, **size, "context": run.context, "horizon": run.horizon}
 
 
+@memory_refusal("lower --batch or --context, or choose a smaller --base")
 def compare(
     distilled: Distilled,
     *,
