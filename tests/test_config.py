@@ -35,6 +35,19 @@ def test_defaults_come_from_the_method_and_the_data_set() -> None:
         ({"k": 194}, r"k=194 harmonics, but a series of M = 384 steps has M//2\+1 = 193; lower --k"),
         ({"k": 1.5}, "k=1.5: Input should be a valid integer"),
         ({"length": 191}, r"length M = 191 is below context 96 \+ horizon 96 = 192"),
+        ({"k": True}, "k=True: Input should not be true or false"),
+        ({"lam": False}, "lam=False: Input should not be true or false"),
+        ({"inner_lr": 1e300}, "inner_lr=1e\\+300: Input should be at most 1e\\+37"),
+        ({"segments": 10**12}, "segments=10{12}: Input should be at most 2,147,483,647"),
+        ({"iterations": True}, "iterations=True: Input should not be true or false"),
+        ({"seed": 2**63}, "seed=9223372036854775808: Input should be at most 9,223,372,036,854,775,807"),
+        ({"start": "x" * 999}, "unknown start 'x"),
+        ({"device": "x" * 999}, "device='x{79}…: Input should be"),
+        ({"method": ["hdt"]}, r"unknown method \['hdt'\]; known"),
+        ({"options": 3}, "options=3: expected names with their values"),
+        ({"data": 3}, "no setting 'data'"),
+        ({"real_channels": 3}, "no setting 'real_channels'"),
+        ({"progress": 3}, "no setting 'progress'"),
         ({"seed": -1}, "seed=-1"),
         ({"device": "tpu"}, "device='tpu'"),
         ({"parameterization": "wavelet"}, "unknown parameterization 'wavelet'; known: fred, harmonic, nsd, raw"),
@@ -93,9 +106,16 @@ def test_the_command_names_size_and_seed_and_what_differs() -> None:
     ("text", "message"),
     [
         ("- a\n- b", "expected settings"),
-        ("a: [", "not a YAML file"),
+        ("a: [", "cannot be read as YAML"),
         ("lenght: 3", "unknown setting lenght; known: backbone"),
         ("options: 3", "'options' hold"),
+        ("options: {1: 2}", "'options' hold"),
+        ("load: [split]", "'options' hold"),
+        ("data: 5", "data=5: expected a name or a path"),
+        ("data: [co2]", r"data=\['co2'\]: expected a name or a path"),
+        ("options: {data: co2}", "data: stands beside 'load' and 'options'"),
+        ("options: {seed: 3}\nseed: 4", "seed: stands beside 'load' and 'options'"),
+        ("a: " + "[" * 2000, "cannot be read as YAML"),
     ],
 )
 def test_broken_recipes_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -158,7 +178,25 @@ def test_a_budget_too_small_says_what_is_needed(given: dict[str, Any], message: 
 
 
 def test_numbers_or_auto() -> None:
-    assert [config.number_or_auto("k", text) for text in ("32", "0.5", "auto")] == [32, 0.5, "auto"]
-    for text in ("big", "true", "[1]"):
+    texts = ("32", "0.5", "auto", "1e-3", "010", "-1")
+    assert [config.number_or_auto("k", text) for text in texts] == [32, 0.5, "auto", 1e-3, 10, -1]
+    for text in ("big", "true", "[1]", "0x10", "1_0", "12:30", ""):
         with pytest.raises(InputError, match="expected a number or auto"):
             config.number_or_auto("k", text)
+    with pytest.raises(InputError, match="--k ': cannot be read as YAML"):
+        config.number_or_auto("k", "'")
+
+
+@given(text=st.text(max_size=20) | st.from_regex(r"[-+.0-9eExXob_:a-f]{1,8}", fullmatch=True))
+def test_text_written_into_a_recipe_is_read_as_text(text: str, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    settings = config.resolve("co2")
+    path.write_text(config.write_recipe(settings, "co2", {"time_column": text}, "hdt"), encoding="utf-8")
+    assert config.read_recipe(path)[1]["time_column"] == text
+
+
+@pytest.mark.parametrize("words", ["--lam 1e-3", "--option lam=1e-3", "--option lam=0.001"])
+def test_numbers_mean_the_same_wherever_they_stand(words: str) -> None:
+    flag, text = words.split()
+    value = config.number_or_auto("lam", text) if flag == "--lam" else config.parse_options([text])["lam"]
+    assert value == 0.001

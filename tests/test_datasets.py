@@ -153,6 +153,146 @@ def test_a_latin_1_file_is_read(tmp_path: Path) -> None:
     assert datasets.load(path).columns == ("°C", "W")
 
 
+def european(frame: pd.DataFrame, dates: str = "%d.%m.%Y %H:%M", **how: str) -> str:
+    return frame.rename_axis("Zeit").to_csv(
+        date_format=dates, lineterminator="\n", **{"sep": ";", "decimal": ",", **how}
+    )
+
+
+def texts(frame: pd.DataFrame) -> dict[str, tuple[str, bytes, str]]:
+    """Text tables of one frame: their names, bytes and a word of the notice, if any."""
+    plain = frame.rename_axis("date")
+    return {
+        "commas": ("a.csv", plain.to_csv().encode(), ""),
+        "capitals": ("A.CSV", plain.to_csv().encode(), ""),
+        "packed": ("a.csv.gz", gzip.compress(plain.to_csv().encode()), ""),
+        "semicolons": ("a.csv", plain.to_csv(sep=";").encode(), "semicolons"),
+        "European": ("a.csv", european(frame).encode(), "semicolons between columns and decimal commas"),
+        "European, of Excel": ("a.csv", b"\xef\xbb\xbf" + european(frame).replace("\n", "\r\n").encode(), "semicolons"),
+        "a separator after the last": ("a.csv", european(frame).replace("\n", ";\n").encode(), "no values; dropped"),
+        "quoted commas": ("a.csv", european(frame, sep=",").encode(), "decimal commas"),
+        "slashes": ("a.csv", european(frame, "%d/%m/%Y %H:%M").encode(), "the day first"),
+        "months first": ("a.csv", european(frame, "%m/%d/%Y %H:%M").encode(), "semicolons"),
+        "tabs": ("a.tsv", plain.to_csv(sep="\t").encode(), ""),
+        "tabs of Excel": ("a.txt", european(frame, sep="\t").encode("utf-16"), "tabs between columns"),
+        "tab": ("a.TAB", plain.to_csv(sep="\t").encode(), ""),
+        "bars": ("a.txt", plain.to_csv(sep="|").encode(), "bars"),
+        "long": (
+            "a.csv",
+            plain.reset_index().melt("date", var_name="item_id", value_name="target").to_csv().encode(),
+            "",
+        ),
+    }
+
+
+@pytest.mark.parametrize("kind", texts(make_frame(300)))
+def test_text_tables_are_read_as_they_were_written(kind: str, tmp_path: Path) -> None:
+    frame = make_frame(300)
+    name, content, notice = texts(frame)[kind]
+    (tmp_path / name).write_bytes(content)
+    panel = datasets.load(tmp_path / name)
+    np.testing.assert_allclose(panel.values, frame)
+    assert (panel.index == frame.index).all() and panel.columns == ("load", "wind")
+    assert notice in "; ".join(panel.notices)
+    assert notice or not panel.notices or kind == "long"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "first"),
+    [
+        ("date;a\n01/02/2024;1,5\n02/02/2024;2,5\n03/02/2024;3,5\n", {"dayfirst": True}, 1.5),
+        ("date,a\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n", {"sep": ",", "decimal": "."}, 1),
+        ("date\ta\n2024-01-01\t1,000\n2024-01-02\t2,000\n2024-01-03\t3,000\n", {"sep": "tab", "decimal": ","}, 1),
+        ("date#a\n2024-01-01#1\n2024-01-02#2\n2024-01-03#3\n", {"sep": "#"}, 1),
+        ("0,1\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n", {"time_column": "0"}, 1),
+        ("a\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n", {}, 1),  # as R writes row names
+    ],
+)
+def test_what_is_given_is_not_guessed(text: str, options: dict[str, object], first: float, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    panel = datasets.load(tmp_path / "a.csv", split=(1, 2, 3), **options)
+    assert panel.values.shape == (3, 1) and panel.values[0, 0] == first
+    assert panel.load_options == {**options, "split": [1, 2, 3]}
+
+
+STAMPED = "2024-01-01{0}{1}\n2024-01-02{0}{1}\n2024-01-03{0}{1}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (STAMPED.format(",", "5"), {}, r"the first row holds data \(2024-01-01, 5\).* add a row of names above it"),
+        ("A," + STAMPED.format(",", "5"), {}, "the first row holds data"),
+        ("0,5.5,4\n1,5,3\n2,5,3\n", {}, "the first row holds data"),
+        ("01.01.2024;5,5\n02.01.2024;5,5\n", {}, r"the first row holds data \(01.01.2024, 5,5\)"),
+        ("date,a,a\n" + STAMPED.format(",", "1,2"), {}, "column 'a' appears twice in the header"),
+        ("date,a\n" + STAMPED.format(",", '"1,234"'), {}, "first at row 0: '1,234'.; give --decimal , if commas are"),
+        ("date;a\n" + STAMPED.format(";", "1.234,5"), {}, "column 'a' is not numeric"),
+        ("date;a\n" + STAMPED.format(";", "5"), {"sep": ","}, "no value columns|no timestamps"),
+        ("date;a\n01/02/2024;1\n02/02/2024;1\n", {}, "give --dayfirst or --monthfirst"),
+        ("date,a\n", {"sep": ";;"}, "--sep ;;: expected one character"),
+        ("date,a\n", {"sep": "a"}, "--sep a: expected one character"),
+        ("date,a\n", {"decimal": ";"}, "--decimal ;: expected . or ,"),
+        ("date,a\n", {"sep": ",", "decimal": ","}, "--sep and --decimal are both ','"),
+        ("date,a\n", {"dayfirst": "perhaps"}, "dayfirst='perhaps': expected true or false"),
+    ],
+)
+def test_texts_that_are_no_tables_or_cannot_be_told_are_refused(
+    text: str, options: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        datasets.load(tmp_path / "a.csv", **options)
+
+
+class Foreign:
+    """A table of another library, as polars has them."""
+
+    def __init__(self, table: object) -> None:
+        self.table = table
+
+    def to_pandas(self) -> object:
+        if isinstance(self.table, Exception):
+            raise self.table
+        return self.table
+
+
+def test_series_and_tables_of_other_libraries_are_taken() -> None:
+    import pyarrow
+
+    frame = make_frame(300)
+    stamped = frame.rename_axis("date").reset_index()
+    for data in (frame, Foreign(frame), pyarrow.Table.from_pandas(frame), pyarrow.Table.from_pandas(stamped)):
+        panel = datasets.load(data)
+        np.testing.assert_array_equal(panel.values, frame)
+        assert panel.columns == ("load", "wind") and (panel.index == frame.index).all()
+    arrow = stamped.convert_dtypes(dtype_backend="pyarrow")
+    np.testing.assert_array_equal(datasets.load(arrow).values, frame)
+    for series, name in ((frame["load"], "load"), (frame["load"].rename(None), "y"), (Foreign(frame["load"]), "load")):
+        panel = datasets.load(series)
+        np.testing.assert_array_equal(panel.values[:, 0], frame["load"])
+        assert panel.columns == (name,)
+    long = frame.rename_axis("ds").stack().swaplevel().sort_index().rename_axis(["unique_id", "ds"])
+    np.testing.assert_array_equal(datasets.load(long).values, frame)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(np.zeros((400, 2)), "ndarray"), ({"a": [1]}, "dict"), ([1, 2], "list"), (None, "NoneType"), (Foreign(3), "int")],
+)
+def test_what_has_no_stamps_is_told_how_to_get_them(data: object, kind: str) -> None:
+    with pytest.raises(InputError, match=f"expected a pandas DataFrame, got {kind}; make one with stamps") as caught:
+        datasets.load(data)
+    hint = str(caught.value).split("such as ")[1]
+    made = eval(hint, {"pd": pd, "data": np.arange(800.0).reshape(400, 2)})
+    assert datasets.load(made).values.shape == (400, 2)
+
+
+def test_a_table_that_does_not_turn_into_a_frame_is_refused() -> None:
+    with pytest.raises(InputError, match=r"to_pandas of this Foreign failed \(no pyarrow\); give a pandas DataFrame"):
+        datasets.load(Foreign(ImportError("no pyarrow")))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -160,7 +300,7 @@ def test_a_latin_1_file_is_read(tmp_path: Path) -> None:
         ("empty.csv", b"", "the file is empty"),
         ("a.parquet", b"not parquet at all", "not a readable parquet table"),
         ("a.csv", b'a,b\n1,2\n1,2,3,4\n"', "not a readable csv table"),
-        ("a.xlsx", b"PK", "expected .csv, .parquet or a directory"),
+        ("a.xlsx", b"PK", r"expected .csv, .tsv, .tab, .txt, .parquet or a directory"),
         ("header.csv", b"date,a\n", "the table is empty"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,22 @@ from conftest import SMALL, make_frame
 from safetensors.numpy import load_file, save_file
 
 import hdt
+import hdt.run.report
 from hdt.maths import spectrum
+from hdt.run import glyphs, report
 from hdt.run.distilled import FILES
 from hdt.run.records import record_evaluation
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return hdt.distill(make_frame(), **SMALL).save(tmp_path_factory.mktemp("saved") / "run")
+
+
 @pytest.fixture
-def run(frame: pd.DataFrame, tmp_path: Path) -> Path:
-    return hdt.distill(frame, **SMALL).save(tmp_path / "run")
+def run(saved: Path, tmp_path: Path) -> Path:
+    """A run folder to spoil."""
+    return shutil.copytree(saved, tmp_path / "run")
 
 
 def test_a_frame_in_gives_a_frame_out(frame: pd.DataFrame) -> None:
@@ -90,7 +100,7 @@ def test_fewer_channels_are_named_plainly_and_stay_in_scaled_units(layout: str, 
 
 def test_the_page_names_its_folder_and_all_files_have_one_mode(run: Path) -> None:
     page = (run / "report.html").read_text()
-    assert f"hdt evaluate {run}</code>" in page  # not the folder it was staged in
+    assert re.search("hdt evaluate .*/saved[^/]*/run</code>", page)  # not the folder it was staged in
     assert len({path.stat().st_mode for path in run.iterdir()}) == 1
 
 
@@ -160,15 +170,45 @@ def test_an_existing_folder_is_refused_and_only_runs_are_replaced(frame: pd.Data
     distilled.save(tmp_path / "run")
     with pytest.raises(hdt.InputError, match="choose another --out, or replace it with --force"):
         distilled.save(tmp_path / "run")
-    (tmp_path / "run" / "old.txt").touch()
-    distilled.save(tmp_path / "run", force=True)
-    assert not (tmp_path / "run" / "old.txt").exists()
+    hdt.distill(frame, **{**SMALL, "seed": 1}).save(tmp_path / "run", force=True)
+    assert hdt.Distilled.load(tmp_path / "run").info.settings.seed == 1
+
+
+def test_what_a_user_put_into_a_run_is_never_replaced(frame: pd.DataFrame, run: Path) -> None:
+    distilled = hdt.distill(frame, **SMALL)
+    for name in ("NOTES.md", "models", "z1", "z2", "z3"):
+        (run / name).mkdir()
+    held = r"run holds what is not hdt's: NOTES.md, models, z1 and 2 more; move it away"
+    with pytest.raises(hdt.InputError, match=held):
+        distilled.save(run, force=True)
+    for name in ("NOTES.md", "models", "z1", "z2", "z3"):
+        assert (run / name).is_dir()
+        (run / name).rmdir()
+    (run / "loss.png").mkdir()  # one of our names, but not our file
+    with pytest.raises(hdt.InputError, match=r"not hdt's: loss.png"):
+        distilled.save(run, force=True)
+    (run / "loss.png").rmdir()
+    record_evaluation(run, hdt.evaluate(distilled, seeds=1).to_dict("records"))
+    hdt.run.report.write(distilled, run)
+    (run / ".evaluation.json.0123abcd").mkdir()  # what a killed evaluation leaves
+    assert len(list(run.iterdir())) == len(FILES) + 8
+    distilled.save(run, force=True)
+    assert {path.name for path in run.iterdir()} == {*FILES, "report.html"}
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "", "[]", '{"schema_version": 1, "settings": {}}'])
+def test_a_folder_with_a_foreign_run_file_is_no_run(frame: pd.DataFrame, tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text(content)
+    with pytest.raises(hdt.InputError, match=r"mine exists and is not a run folder \(.*run.json: .*\); --force repl"):
+        hdt.distill(frame, **SMALL).save(tmp_path / "mine", force=True)
+    assert (tmp_path / "mine" / "run.json").read_text() == content
 
 
 def test_a_save_that_fails_leaves_nothing(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distilled = hdt.distill(frame, **SMALL)
     for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
-        monkeypatch.setattr("hdt.run.report.write", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
+        monkeypatch.setattr("hdt.run.report.page", lambda *_, e=error, **__: (_ for _ in ()).throw(e))
         with pytest.raises((hdt.InputError, KeyboardInterrupt)):
             distilled.save(tmp_path / "out" / "run")
         assert list((tmp_path / "out").iterdir()) == []
@@ -202,6 +242,27 @@ def spoil(run: Path, how: str) -> None:
         else:
             params["real"][0, 1, 0] += 1.0
         save_file(params, run / "params.safetensors")
+    elif how == "text column":
+        frame = pd.read_parquet(run / "synthetic.parquet")
+        frame.assign(load=frame["load"].astype(str)).to_parquet(run / "synthetic.parquet")
+    elif how == "shifted stamps":
+        frame = pd.read_parquet(run / "synthetic.parquet")
+        frame.index += pd.Timedelta("1h")
+        frame.to_parquet(run / "synthetic.parquet")
+    elif how == "small column":
+        frame = make_frame(columns=("load", "small")) * [1e6, 1e-3]
+        hdt.distill(frame, **SMALL).save(run, force=True)
+        assert hdt.Distilled.load(run)
+        frame = pd.read_parquet(run / "synthetic.parquet")
+        frame.iloc[7, 1] *= 1.01
+        frame.to_parquet(run / "synthetic.parquet")
+    elif how in ("less history", "no iteration", "no loss", "empty log", "binary log"):
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        entry = json.loads(lines[1])
+        del entry[{"no iteration": "iteration"}.get(how, "loss")]
+        lines[1] = json.dumps(entry)
+        written = {"less history": "\n".join(lines[:-1]), "empty log": "\n\n"}.get(how, "\n".join(lines))
+        (run / "metrics.jsonl").write_bytes(b"\xff\xfe" if how == "binary log" else written.encode())
     elif how == "other columns":
         frame = pd.read_parquet(run / "synthetic.parquet")
         frame.rename(columns={"load": "lode"}).to_parquet(run / "synthetic.parquet")
@@ -224,6 +285,14 @@ def spoil(run: Path, how: str) -> None:
         ("not finite", "values that are not finite"),
         ("other values", "values differ from those of params.safetensors"),
         ("other columns", "columns or rows differ"),
+        ("text column", r"columns or rows differ|holds \d+ values where run.json describes 96"),
+        ("shifted stamps", "its stamps are not those that run.json describes"),
+        ("small column", "column 'small': values differ from those of params.safetensors"),
+        ("less history", "metrics.jsonl: 4 entries for 5 iterations"),
+        ("no iteration", "metrics.jsonl: line 2 is not that of iteration 2"),
+        ("no loss", "metrics.jsonl: line 2 lacks loss"),
+        ("empty log", r"metrics.jsonl: a file cannot be read \(Expecting value"),
+        ("binary log", r"metrics.jsonl: a file cannot be read"),
     ],
 )
 def test_damaged_runs_are_refused(run: Path, how: str, message: str) -> None:
@@ -231,6 +300,79 @@ def test_damaged_runs_are_refused(run: Path, how: str, message: str) -> None:
     with pytest.raises(hdt.InputError, match=message) as caught:
         hdt.Distilled.load(run)
     assert "\n" not in str(caught.value)
+
+
+PLACES = {
+    "schema_version": [0, 99, "1", None],
+    "psd_gap": [float("nan"), float("inf"), -1, None],
+    "acf_gaps": [[float("nan"), 0.1], [0.1], []],
+    "scaler_mean": [[], [5.0], [5.0, float("nan")]],
+    "scaler_std": [[], [1.0, 0.0], [1.0, -1.0]],
+    "harmonics": [[[0], [99]], [[0]], [[-1], [0]], "all"],
+    "floats": [0, -96],
+    "settings.method": ["magic", "", 3],
+    "settings.objective": ["magic"],
+    "settings.parameterization": ["magic", "fred", "nsd"],
+    "settings.backbone": ["magic"],
+    "settings.start": ["magic"],
+    "settings.length": [47, 2, 10**9, 10**18],
+    "settings.sequences": [2, 10**9],
+    "settings.channels": [1, 3],
+    "settings.context": [0, 43],
+    "settings.iterations": [6, 0],
+    "settings.options": [{"k": 99}, {"k": 6, "magic": 1}, {"k": "many"}],
+    "data.borders": [[-280, 320, 400], [280, 270, 400], [280, 320, 401], [0, 0, 0], [280, 320]],
+    "data.columns": [[], ["load"], ["load", "lode"], ["wind", "load"], ["load", "load"], ["load", "wind", "sun"]],
+    "data.first_stamp": ["2024-01-02", "yesterday", "", "NaT", "9999-12-31", "2024-01-01 00:00:00+00:00"],
+    "data.step": ["P0DT2H0M0S", "P0D", "-1h", "fortnight", "", "PNaT", "P99999D", "MS"],
+    "data.layout": [{"kind": "tall"}, {"kind": "long"}, {"colour": 1}, {"time_column": 3}, {"time_in_column": True}],
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_file_that_was_edited_is_refused(
+    place: str, run: Path, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (run / "run.json").read_text()
+    recwarn.clear()
+    for value in PLACES[place]:
+        info = json.loads(good)
+        *path, last = place.split(".")
+        inner = info
+        for name in path:
+            inner = inner[name]
+        if inner[last] == value:
+            continue
+        inner[last] = value
+        (run / "run.json").write_text(json.dumps(info))
+        with pytest.raises(hdt.InputError) as caught:
+            hdt.Distilled.load(run)
+        message = str(caught.value)
+        assert "\n" not in message and str(run) in message, message
+    assert not recwarn.list
+    (run / "run.json").write_text(good)
+    hdt.Distilled.load(run)
+
+
+def test_a_period_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    run = hdt.distill(make_frame(), **{**SMALL, "parameterization": "fred", "iterations": 1}).save(tmp_path / "run")
+    info = json.loads((run / "run.json").read_text())
+    assert info["chosen"] == {"period": 24}
+    for chosen in ({"period": 0}, {"period": 49}, {"period": "day"}, {}):
+        (run / "run.json").write_text(json.dumps({**info, "chosen": chosen}))
+        with pytest.raises(hdt.InputError, match=r"run.json: (settings and )?chosen"):
+            hdt.Distilled.load(run)
+    (run / "run.json").write_text(json.dumps({**info, "chosen": {"period": 12}}))
+    with pytest.raises(hdt.InputError):
+        hdt.Distilled.load(run)
+
+
+def test_options_that_a_run_does_not_name_get_their_defaults(run: Path) -> None:
+    """As for runs of a version that had fewer of them."""
+    info = json.loads((run / "run.json").read_text())
+    del info["settings"]["options"]["acf_weight"]
+    (run / "run.json").write_text(json.dumps(info))
+    assert hdt.Distilled.load(run).info.settings.options["acf_weight"] == 0
 
 
 def test_no_folder_is_no_run(tmp_path: Path) -> None:
@@ -252,9 +394,9 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     from hdt.run import report
 
     page = (run / "report.html").read_text()
-    assert page.count("<img") == 4 and "://" not in page
+    assert page.count("<img") == 4 and "://" not in page  # base64 may spell http by chance
     assert "Not evaluated yet" in page
-    report.write(hdt.distill(frame, **SMALL), run, pngs=True)
+    report.write(hdt.distill(frame, **SMALL), run)
     for name in ("series", "spectrum", "acf", "loss"):
         assert (run / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     record_evaluation(run, hdt.evaluate(hdt.distill(frame, **SMALL), seeds=1).to_dict("records"))
@@ -264,6 +406,21 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
     (run / "evaluation.json").write_text('[{"student": 3}]')
     with pytest.raises(hdt.InputError, match=r"evaluation.json: .*evaluate the run again"):
         report.write(hdt.Distilled.load(run), run)
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_any_letters_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    columns = ("负荷", "нагрузка", "cost in $ or \\$\\frac$")
+    distilled = hdt.distill(make_frame(columns=columns), **{**SMALL, "iterations": 0})
+    with monkeypatch.context() as patch:
+        patch.setattr(glyphs, "OTHERS", ())
+        titles = [ax.get_title() for ax in report.draw(distilled)["series"].axes]
+        assert titles[:3] == [r"\u8d1f\u8377", *columns[1:]]
+        report.write(distilled, tmp_path)
+    monkeypatch.setattr(glyphs, "_letters", lambda family: frozenset(map(ord, "负荷" if "CJK" in family else "$a")))
+    assert glyphs.name("a$ 负é") == (
+        r"a$ 负\u00e9", {"fontfamily": ["DejaVu Sans", "Noto Sans CJK SC"], "parse_math": False},
+    )  # fmt: skip
 
 
 def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:

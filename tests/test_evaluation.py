@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, make_frame
+from conftest import SMALL, Result, make_frame, refused
 
 import hdt
 from hdt.evaluation import protocol
@@ -159,10 +162,23 @@ def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:
     table = hdt.evaluate(hdt.Distilled.load(run), seeds=1)
     assert len(table) == 5
     path.rename(tmp_path / "moved.csv")
-    with pytest.raises(hdt.InputError, match="no such file"):
+    with pytest.raises(hdt.InputError, match=r"data.csv: not found from this folder, .* give it with --data"):
         hdt.evaluate(hdt.Distilled.load(run), seeds=1)
     moved = hdt.evaluate(hdt.Distilled.load(run), tmp_path / "moved.csv", seeds=1)
     assert moved["mse"].tolist() == table["mse"].tolist()
+
+
+def test_a_relative_source_is_asked_for_from_another_folder(
+    run: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hdt.distill("plant.csv", **SMALL).save("run")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    message = "plant.csv: not found from this folder, and this run was made from it; give it with --data"
+    for command in ("evaluate", "finetune"):
+        refused(run(command, "../run", *["--model", "dlinear"] * (command == "finetune")), message)
+    assert f"note: drawn without the real series ({message})" in run("report", "../run").err
+    assert run("report", "../run", "--data", "../plant.csv").err == ""
 
 
 def test_other_data_and_bad_arguments_are_refused(frame: pd.DataFrame, tmp_path: pd.DataFrame) -> None:

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from conftest import make_frame
 
-from hdt.system import folders
 from hdt.system.errors import InputError
 from hdt.tuning import forecaster
 from hdt.tuning.forecaster import Forecaster
@@ -21,6 +20,8 @@ from hdt.tuning.record import ForecasterRecord
 
 class Last(Forecaster):
     """Forecasts the last value plus the step into the future; quantile q lies q above it."""
+
+    files = ("last.txt",)
 
     def _predict(
         self, values: np.ndarray, columns: Sequence[str], quantiles: Sequence[float] | None
@@ -139,6 +140,37 @@ def test_time_zones_and_resolutions_are_kept(last: Last) -> None:
     assert forecast.index[0] - index[-1] == pd.Timedelta("1h")
 
 
+def test_numbered_rows_periods_and_levels_go_on_as_they_are(last: Last) -> None:
+    frame = make_frame(50)
+    numbered = last.forecast(frame.set_axis(pd.RangeIndex(0, 250, 5, name="time")))
+    assert numbered.index.tolist() == [250, 255, 260] and numbered.index.name == "time"
+    periods = last.forecast(frame.set_axis(pd.period_range("2020-01", periods=50, freq="M")))
+    assert periods.index.equals(pd.period_range("2024-03", periods=3, freq="M"))
+    days = frame.set_axis(pd.date_range("2024-02-12", periods=50, tz="Europe/Berlin"))
+    assert last.forecast(days).index[0] == pd.Timestamp("2024-04-02", tz="Europe/Berlin")  # clocks changed
+    pairs = pd.MultiIndex.from_tuples([("north", 1), ("south", 2)])
+    model = Broad(last.record)
+    assert model.forecast(frame.set_axis(pairs, axis=1)).columns.equals(pairs)
+    assert model.forecast(frame.set_axis(pairs, axis=1), [0.5]).columns.tolist() == [
+        ("north", "1/0.5"),
+        ("south", "2/0.5"),
+    ]
+    indexed = long_of(frame, "timestamp", "item_id", "target").set_index(["item_id", "timestamp"])
+    assert last.forecast(indexed).index.names == ["item_id", "timestamp"]
+
+
+def test_a_model_of_numbered_rows_takes_no_stamps(last: Last, tmp_path: Path) -> None:
+    model = Last(last.record.model_copy(update={"step": "5"}))
+    frame = make_frame(50)
+    numbered = frame.set_axis(pd.RangeIndex(0, 250, 5, name="time"))
+    assert len(Forecaster.load(model.save(tmp_path / "model")).forecast(numbered)) == 3
+    for other in (frame, frame.set_axis(pd.RangeIndex(50, name="time"))):
+        with pytest.raises(InputError, match="tuned on steps of 5; resample"):
+            model.forecast(other)
+    with pytest.raises(InputError, match="its step is 5, this forecaster was tuned on steps of MS"):
+        Last(last.record.model_copy(update={"step": "MS"})).forecast(numbered)
+
+
 def test_quantiles_are_columns_beside_each_other(last: Last) -> None:
     frame = make_frame(50)
     point = last.forecast(frame)
@@ -209,17 +241,24 @@ def test_only_forecasters_and_empty_folders_are_replaced(last: Last, tmp_path: P
     run = tmp_path / "run"
     run.mkdir()
     (run / "run.json").touch()
-    for place in (thesis.parent, run):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "forecaster.json").write_text('{"model": "last"}')
+    for place in (thesis.parent, run, foreign):
         with pytest.raises(InputError, match="exists; choose another --out, or replace it with --force"):
             last.save(place)
-        with pytest.raises(InputError, match="exists and is not a forecaster folder; --force replaces forecaster fold"):
+        with pytest.raises(
+            InputError, match=r"is not a forecaster folder \(.*forecaster.json.*; --force replaces fore"
+        ):
             last.save(place, force=True)
     assert thesis.read_text() == "years of work"
     (tmp_path / "empty").mkdir()
     assert (last.save(tmp_path / "empty", force=True) / "forecaster.json").is_file()
-    (tmp_path / "empty" / "old.txt").touch()
     last.save(tmp_path / "empty", force=True)
-    assert not (tmp_path / "empty" / "old.txt").exists()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"holds what is not hdt's: notes\.txt"):
+        last.save(tmp_path / "empty", force=True)
+    assert (tmp_path / "empty" / "notes.txt").exists()
     with pytest.raises(InputError, match="cannot write here"):
         last.save(thesis / "model")
 
@@ -241,22 +280,6 @@ def test_a_save_that_fails_leaves_what_was_there(
     assert (folder / "last.txt").is_file() and not (folder / "half").exists()
 
 
-def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, usual = tmp_path / "model", Path.rename
-    folder.mkdir()
-    (folder / "forecaster.json").write_text("old")
-
-    def failing(self: Path, target: Path) -> Path:
-        if Path(target) == folder and self.suffix != ".old":
-            raise OSError(5, "Input/output error")
-        return usual(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(InputError, match="cannot write the forecaster"), folders.one_move(folder, "forecaster", True):
-        pass
-    assert list(tmp_path.iterdir()) == [folder] and (folder / "forecaster.json").read_text() == "old"
-
-
 SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
 
 
@@ -269,6 +292,7 @@ SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
         ({"columns": []}, "forecaster.json: columns: List should have at least 1 item"),
         ({"step": "never"}, "forecaster.json: step: .*'never' is no ISO duration"),
         ({"step": "P0DT0H0M0S"}, "forecaster.json: step: .*'P0DT0H0M0S' does not lead forward"),
+        ({"step": "0"}, "forecaster.json: step: .*'0' does not lead forward"),
         ({"step": "-1h"}, "forecaster.json: step: .*'-1h' does not lead forward"),
         ({"scaler": {**SCALER, "mean": [0.0]}}, "does not have one mean and one std for each of 2 columns"),
         ({"scaler": {**SCALER, "std": [1.0, 0.0]}}, "std that is not positive"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,103 @@ def test_long_and_wide_are_the_same_whatever_the_callers_layout(layout: str) -> 
         pd.testing.assert_frame_equal(
             distilled.to_frame(), long.set_axis(["plant", "hour", "power"], axis=1), check_dtype=False
         )
+
+
+def kinds() -> dict[str, pd.DataFrame]:
+    """Frames whose stamps or labels are of a kind that is easily lost."""
+    frame = make_frame()
+    pairs = pd.MultiIndex.from_tuples([("north", 1), ("south", 2)], names=["place", "meter"])
+    long = frame.set_axis([7, 3], axis=1).rename_axis("ds").reset_index().melt("ds", None, "unique_id", "y")
+    long = long[["unique_id", "ds", "y"]].astype({"unique_id": "int64"})
+    return {
+        "Berlin": frame.tz_localize("Europe/Berlin"),
+        "Berlin, where clocks change": frame.set_axis(
+            pd.date_range("2024-03-30", periods=400, freq="h", tz="Europe/Berlin")
+        ),
+        "days in Berlin": frame.set_axis(pd.date_range("2024-03-20", periods=400, tz="Europe/Berlin")),
+        "24 hours in Berlin": frame.set_axis(
+            pd.date_range("2024-03-20", periods=400, tz="UTC").tz_convert("Europe/Berlin")
+        ),
+        "a fixed offset": frame.tz_localize("UTC+05:30"),
+        "ms": frame.set_axis(frame.index.as_unit("ms")),
+        "us": frame.set_axis(frame.index.as_unit("us")),
+        "year 3000": frame.set_axis(pd.date_range("3000-01-01", periods=400, freq="MS", unit="ms")),
+        "periods": frame.set_axis(pd.period_range("2000-01", periods=400, freq="M")),
+        "whole numbers": frame.set_axis(pd.RangeIndex(10, 2010, 5, name="time")),
+        "numbers in a column": frame.set_axis(pd.RangeIndex(10, 2010, 5, name="time")).reset_index(),
+        "numbered columns": frame.set_axis([7, 3], axis=1),
+        "numbered columns, named": frame.set_axis(pd.Index([7, 3], name="meter"), axis=1),
+        "numbered columns beside the time": frame.set_axis([7, 3], axis=1).rename_axis("date").reset_index(),
+        "levels": frame.set_axis(pairs, axis=1),
+        "levels beside the time": frame.set_axis(pairs, axis=1).rename_axis("date").reset_index(),
+        "numbered ids": long,
+        "short ids": long.astype({"unique_id": "int32"}),
+        "categories": long.astype({"unique_id": str}).astype({"unique_id": "category"}),
+        "long in the index": long.set_index(["unique_id", "ds"]),
+    }
+
+
+def first_rows(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """The first rows of every series."""
+    if "y" in frame.columns:
+        kept = frame.groupby("unique_id", sort=False, observed=True).head(rows)
+        return kept if "unique_id" not in frame.columns else kept.reset_index(drop=True)
+    return frame.head(rows)
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_to_frame_gives_back_what_came_and_so_does_a_loaded_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the values: zone, unit and kind of the stamps, dtype and names of labels and ids."""
+    monkeypatch.setattr("hdt.run.report.write", lambda *_, **__: None)  # drawing takes long
+    given = kinds()[kind]
+    distilled = distil(given)
+    expected = first_rows(given, 48)
+    loaded = hdt.Distilled.load(distilled.save(tmp_path / "run"))
+    for back in (distilled.to_frame(), loaded.to_frame()):
+        numbers = [column for column in back.columns if pd.api.types.is_float_dtype(back[column])]
+        pd.testing.assert_frame_equal(back.drop(columns=numbers), expected.drop(columns=numbers), check_freq=False)
+        pd.testing.assert_index_equal(back.columns, expected.columns)
+    pd.testing.assert_frame_equal(loaded.to_long(), distilled.to_long())
+    assert len(distilled.to_long()) == 96 and list(distilled.to_long().columns) == ["unique_id", "ds", "y"]
+    assert distilled.to_wide().shape == (48, 2)
+
+
+def test_labels_of_several_sequences_and_of_pooled_channels_are_told_apart() -> None:
+    pairs = pd.MultiIndex.from_tuples([("north", 1), ("south", 2)], names=["place", "meter"])
+    several = distil(make_frame().set_axis(pairs, axis=1), sequences=2).to_frame()
+    assert several.columns.tolist() == [("north", "1/1"), ("south", "2/1"), ("north", "1/2"), ("south", "2/2")]
+    assert distil(make_frame().set_axis([7, 3], axis=1), sequences=2).to_frame().columns.tolist() == [
+        "7/1", "3/1", "7/2", "3/2",
+    ]  # fmt: skip
+    pooled = {"method": "wiener", "channels": 1, "features": 8, "draws": 2, "k": None}
+    assert distil(make_frame().set_axis(pairs, axis=1), **pooled).to_frame().columns.tolist() == [
+        "synthetic_1/1", "synthetic_1/2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_very_large_and_small_values_come_back_at_their_size(unit: float, tmp_path: Path) -> None:
+    distilled, usual = distil(make_frame() * unit), distil(make_frame())
+    np.testing.assert_allclose(distilled.to_frame() / unit, usual.to_frame(), rtol=1e-5)
+    loaded = hdt.Distilled.load(distilled.save(tmp_path / "run"))
+    pd.testing.assert_frame_equal(loaded.to_frame(), distilled.to_frame())
+
+
+def test_a_record_without_zone_and_unit_is_read_as_before() -> None:
+    distilled = distil(make_frame())
+    old = {name: distilled.info.data.layout[name] for name in ("kind", "time_column", "id_column", "target_column")}
+    data = distilled.info.data.model_copy(update={"layout": {**old, "time_in_column": False}})
+    before = replace(distilled, info=distilled.info.model_copy(update={"data": data}))
+    pd.testing.assert_frame_equal(before.to_frame(), distilled.to_frame())
+
+
+def test_numbered_rows_have_no_periods_for_gluonts() -> None:
+    pytest.importorskip("gluonts")
+    frame = make_frame().set_axis(pd.RangeIndex(400, name="time"))
+    with pytest.raises(hdt.InputError, match=r"no period for numbered rows; use to_long\(\) instead"):
+        distil(frame).to_gluonts()
 
 
 def test_torch_windows_are_every_window_of_every_sequence_in_scaled_units() -> None:

@@ -43,6 +43,22 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others(frame: pd.DataFrame
     assert all(third[name] != first[name] for name in first)
 
 
+@pytest.mark.parametrize("method", ["wiener", "fred-wiener"])
+def test_the_number_of_threads_does_not_show(method: str) -> None:
+    """At a size where torch splits a sum among its threads, from 32,768 numbers on, and LAPACK a factorisation."""
+    settings = {"method": method, "length": 384, "context": 96, "horizon": 96, "draws": 1, "iterations": 2}
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            distilled = hdt.distill(make_frame(1500), **settings)
+            found.append((distilled.values.tobytes(), distilled.history))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    assert found[0] == found[1]
+
+
 def test_distillation_ignores_and_keeps_the_global_random_state(frame: pd.DataFrame) -> None:
     torch.manual_seed(1)
     np.random.seed(1)  # noqa: NPY002

@@ -181,6 +181,14 @@ def test_every_draw_has_features_and_windows_of_its_own() -> None:
         np.testing.assert_allclose(view.real.cross.numpy(), phi.T @ target / len(phi), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("most", [1, 3, 50])
+def test_every_draw_finds_windows_however_few_are_asked_for(most: int) -> None:
+    """60 rows of 40 channels: the stride over all windows would pass the end of the series."""
+    objective = wiener(walk(60, channels=40), draws=4, most_windows=most, **one("relu"))
+    assert len(objective.random) == 4
+    assert all(view.real.features.isfinite().all() for view in objective.random)
+
+
 def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
     objective = wiener(real, draws=5, **one("relu"))

@@ -39,3 +39,15 @@ def test_nothing_is_pickled_and_nothing_prints_but_the_terminal() -> None:
         assert not re.search(r"import pickle|torch\.load\(|allow_pickle=True", text), path
         if path.parent.name != "cli":
             assert not re.search(r"^\s*print\(", text, re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_text_files_are_read_and_written_as_utf_8_whatever_the_locale(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args[:2])
+        library = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "os"
+        if name in ("read_text", "write_text", "open", "fdopen") and not binary and not library:
+            assert any(keyword.arg == "encoding" for keyword in node.keywords), f"{path}:{node.lineno}"

@@ -16,6 +16,7 @@ from conftest import make_frame
 
 import hdt
 from hdt.distillation import config
+from hdt.distillation.methods import METHODS
 from hdt.evaluation import published
 
 REFERENCES = Path(__file__).parent / "recipe_losses.json"
@@ -48,6 +49,10 @@ def test_every_published_row_has_a_recipe() -> None:
             assert data == dataset and settings["method"] == method
             where = {name: settings[name] for name in ("length", "context", "horizon")}
             assert published.mse(data, method, "dlinear", **where) is not None
+
+
+def test_every_method_has_a_recipe() -> None:
+    assert {config.read_recipe(path)[1]["method"] for path in config.recipe_files()} == set(METHODS)
 
 
 def test_references_name_no_recipe_that_is_gone() -> None:

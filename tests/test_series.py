@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 from hdt.data.datasets import load
 from hdt.data.frames import format_step, parse_step
 from hdt.data.series import Panel, Scaler
+from hdt.data.stamps import read_times
 from hdt.system.errors import InputError
 
 
@@ -156,12 +159,25 @@ def broken() -> dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]]:
         "flags": (lambda f: f.assign(on=True), "column 'on' is not numeric"),
         "complex": (lambda f: f.assign(z=1j), "column 'z' is complex"),
         "no stamps": (lambda f: f.reset_index(drop=True), r"no timestamps found \(columns: load, wind\)"),
-        "integer stamps": (lambda f: f.reset_index(drop=True).rename_axis("date").reset_index(), "holds numbers"),
+        "fractions as stamps": (lambda f: f.set_axis(f["load"]).rename_axis("date").reset_index(), "not whole"),
+        "durations": (lambda f: f.set_axis(f.index - f.index[0]).rename_axis("date"), "'date' holds durations"),
+        "flags as stamps": (lambda f: f.set_axis([True] * 400).rename_axis("date"), "holds True and False"),
+        "an hour as number": (
+            lambda f: f.set_axis([*range(399), None]).rename_axis("time"),
+            "'time' holds no value in row 399",
+        ),
+        "dates as numbers": (
+            lambda f: f.set_axis(pd.date_range("2024-01-01", periods=400).strftime("%Y%m%d").astype(int)).rename_axis(
+                "date"
+            ),
+            r"irregular step at row 31: 20240131 to 20240201, elsewhere 1; if these are dates written as numbers",
+        ),
+        "stamps of several kinds": (lambda f: f.set_axis(["2024-01-01", 5] * 200).rename_axis("date"), "several kinds"),
         "unparsable": (
             lambda f: (
                 f.rename_axis("date").reset_index().astype({"date": str}).replace({"date": {str(f.index[7]): "?"}})
             ),
-            r"unparsable timestamp '\?' in column 'date', row 7",
+            r"column 'date': unparsable timestamp '\?' in row 7",
         ),
         "repeated stamp": (repeat, "rows 2 and 3 carry the same stamp 2024-01-01 02:00:00"),
         "unsorted": (shuffle, r"row 3 \(2024-01-01 02:00:00\) comes before row 2"),
@@ -179,6 +195,242 @@ def broken() -> dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]]:
         "long, unequal": (unequal, r"series 'wind' has 397 rows .* series 'load' has 400"),
         "long, no time": (lambda f: as_long(f).drop(columns="ds"), "no timestamps found"),
     }
+
+
+def long_and_broken() -> dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]]:
+    def nameless(f: pd.DataFrame) -> pd.DataFrame:
+        return as_long(f).assign(unique_id=lambda x: x["unique_id"].mask(x.index.isin([3, 5])))
+
+    return {
+        "no id": (nameless, r"'unique_id' has no value in 2 of 800 rows \(first at row 3\); fill them"),
+        "no values": (lambda f: as_long(f).rename(columns={"y": "kwh"}), r"no column y or target \(columns: .*kwh"),
+        "levels without names": (
+            lambda f: as_long(f).set_index(["unique_id", "ds"]).rename_axis([None, None]),
+            "2 levels without names",
+        ),
+        "levels of a wide table": (lambda f: f.assign(a=1).set_index("a", append=True), "levels without names"),
+        "named levels of a wide table": (
+            lambda f: f.rename_axis("date").assign(a=1).set_index("a", append=True),
+            "for long tables only",
+        ),
+        "both": (lambda f: as_long(f).set_index("unique_id", drop=False), "both a column and a level"),
+        "numbers and text": (
+            lambda f: f.set_axis([1, "1"], axis=1),
+            "columns 1 and '1' would both be called '1'; rename one",
+        ),
+        "ids of numbers and text": (lambda f: as_long(f.set_axis([1, "1"], axis=1)), "columns 1 and '1'"),
+        "a column without a name": (
+            lambda f: f.assign(**{"Unnamed: 3": 0.5}),
+            "'Unnamed: 3' has no name in the header; name it, or drop it",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", long_and_broken())
+def test_bad_ids_and_names_are_refused(frame: pd.DataFrame, case: str) -> None:
+    spoil, message = long_and_broken()[case]
+    with pytest.raises(InputError, match=message):
+        load(spoil(frame))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"id_column": "unqiue_id"}, "no column 'unqiue_id' .*; did you mean 'unique_id'"),
+        ({"time_column": "dss"}, "no column 'dss' .*; did you mean 'ds'"),
+        ({"target_column": "z"}, r"no column 'z' \(columns: unique_id, ds, y\)$"),
+        ({"target_column": "unique_id"}, "cannot hold both"),
+    ],
+)
+def test_a_mistyped_column_names_the_nearest(frame: pd.DataFrame, names: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(as_long(frame), **names)
+
+
+def test_a_value_column_without_series_is_refused(frame: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="'load' is for long tables, but there is no column unique_id or item_id"):
+        load(frame, target_column="load")
+
+
+def test_columns_of_a_long_table_that_are_not_read_are_told(frame: pd.DataFrame) -> None:
+    (notice,) = load(as_long(frame).assign(price=1.0, holiday="no")).notices
+    assert "not read: price, holiday (values come from 'y'" in notice
+    assert load(as_long(frame)).notices == ()
+
+
+@pytest.mark.parametrize("names", [("item_id", "timestamp", "target"), ("unique_id", "ds", "y")])
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_the_names_of_forecasting_libraries_are_known(
+    frame: pd.DataFrame, names: tuple[str, str, str], levels: int
+) -> None:
+    """Columns, or ids in the index, or ids and stamps in the index: they come back as they came."""
+    given = as_long(frame, names)
+    given = given.set_index(list(names[:levels])) if levels else given
+    panel = load(given)
+    assert panel.columns == ("load", "wind")
+    np.testing.assert_array_equal(panel.values, frame)
+    pd.testing.assert_frame_equal(panel.layout.frame(panel.values, panel.index, panel.columns), given)
+
+
+def test_stamps_of_a_long_table_may_be_its_index(frame: pd.DataFrame) -> None:
+    given = as_long(frame).set_index("ds")
+    panel = load(given)
+    pd.testing.assert_frame_equal(panel.layout.frame(panel.values, panel.index, panel.columns), given)
+
+
+def test_a_column_that_counts_the_rows_is_dropped_and_told(frame: pd.DataFrame) -> None:
+    given = frame.rename_axis("date").reset_index()
+    panel = load(given.rename_axis("Unnamed: 0").reset_index())
+    assert panel.columns == ("load", "wind") and panel.layout.time_column == "date"
+    assert panel.notices == ("column 'Unnamed: 0' only counts the rows; dropped",)
+    empty = load(frame.assign(**{"Unnamed: 3": np.nan}))
+    assert empty.columns == ("load", "wind") and "'Unnamed: 3' has no name and no values" in empty.notices[0]
+
+
+def test_stamps_that_lost_their_name_in_a_file_are_an_index(frame: pd.DataFrame) -> None:
+    panel = load(frame.rename_axis("Unnamed: 0").reset_index().astype({"Unnamed: 0": str}))
+    assert panel.columns == ("load", "wind") and panel.index.equals(frame.index)
+    pd.testing.assert_frame_equal(panel.layout.frame(panel.values, panel.index, panel.columns), frame, check_freq=False)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-170, 1e-154, 1.0, 1e154, 1e200, 1e300])
+def test_scaling_is_as_exact_for_very_large_and_small_values(frame: pd.DataFrame, unit: float) -> None:
+    panel, usual = load(frame * unit), load(frame)
+    np.testing.assert_allclose(panel.part("train"), usual.part("train"), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(panel.scaler.std / unit, usual.scaler.std, rtol=1e-12)
+    np.testing.assert_allclose(panel.scaler.inverse(panel.part("train")), (frame * unit)[:280], rtol=1e-12)
+
+
+def test_one_channel_may_be_tiny_and_the_next_huge(frame: pd.DataFrame) -> None:
+    panel = load(frame * [1e-300, 1e300])
+    np.testing.assert_allclose(panel.part("train").std(axis=0), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e307, 1e-308, 5e-324])
+def test_values_that_cannot_be_computed_with_are_refused(frame: pd.DataFrame, unit: float) -> None:
+    with pytest.raises(InputError, match=r"'wind' reach at most .*; hdt computes from 1e-305 to 1e\+305"):
+        load(frame * [1.0, unit])
+
+
+def test_whole_numbers_are_a_time_axis(frame: pd.DataFrame) -> None:
+    given = frame.set_axis(pd.RangeIndex(100, 2100, 5, name="time"))
+    panel = load(given)
+    assert panel.step == 5 and parse_step(format_step(panel.step)) == 5
+    pd.testing.assert_frame_equal(
+        panel.layout.frame(panel.values, panel.index, panel.columns), given, check_index_type=False
+    )
+    column = load(given.reset_index())
+    assert column.layout.time_in_column and column.index.equals(panel.index)
+    assert load(given.rename_axis("n").reset_index(), time_column="n").index.equals(panel.index)
+    with pytest.raises(InputError, match="no timestamps found"):
+        load(given.rename_axis("n").reset_index())
+    with pytest.raises(InputError, match="irregular step at row 9: 140 to 150, elsewhere 5; count the rows without"):
+        load(given.drop(145))
+
+
+@pytest.mark.parametrize("freq", ["h", "D", "M", "Q-NOV", "W-SUN"])
+def test_periods_are_a_time_axis(frame: pd.DataFrame, freq: str) -> None:
+    given = frame.set_axis(pd.period_range("1970-01-01", periods=400, freq=freq))
+    panel = load(given)
+    pd.testing.assert_frame_equal(panel.layout.frame(panel.values, panel.index, panel.columns), given)
+
+
+def test_stamps_whose_offset_changes_are_read_as_utc(frame: pd.DataFrame) -> None:
+    index = pd.date_range("2020-03-25", periods=400, freq="h", tz="Europe/Berlin")
+    given = frame.set_axis(index.map(str)).rename_axis("date")
+    assert {text[-6:] for text in given.index} == {"+01:00", "+02:00"}
+    for how in (given, given.reset_index()):
+        panel = load(how)
+        assert panel.index.equals(index.tz_convert("UTC"))
+        assert "stamps change their offset from UTC, as in summer; read as UTC" in panel.notices
+    one = load(frame.set_axis(frame.index.tz_localize("UTC+01:00").map(str)).rename_axis("date"))
+    assert not one.notices and str(one.index[0]) == "2024-01-01 00:00:00+01:00"
+
+
+def test_years_beyond_those_of_nanoseconds_are_read(frame: pd.DataFrame) -> None:
+    index = pd.date_range("3000-01-01", periods=400, freq="h", unit="s")
+    for stamps in (index, index.map(str)):
+        panel = load(frame.set_axis(stamps).rename_axis("date"))
+        assert (panel.index == index).all() and panel.step == pd.Timedelta("1h")
+
+
+@pytest.mark.parametrize(
+    ("texts", "dayfirst", "expected"),
+    [
+        (["11.12.2024", "12.12.2024", "13.12.2024"], None, "2024-12-11"),
+        (["01.02.2024", "02.02.2024", "03.02.2024"], None, "2024-02-01"),  # nobody writes month.day
+        (["12/30/2024", "12/31/2024", "01/01/2025"], None, "2024-12-30"),
+        (["12-12-2024", "13-12-2024", "14-12-2024"], None, "2024-12-12"),
+        (["01/02/2024", "02/02/2024", "03/02/2024"], True, "2024-02-01"),
+        (["01/02/2024", "02/02/2024", "03/02/2024"], False, "2024-01-02"),
+        (["01/02/24 00:00", "01/02/24 01:00", "01/02/24 02:00"], True, "2024-02-01"),
+        (["2024-02-01", "2024-02-02", "2024-02-03"], True, "2024-02-01"),
+    ],
+)
+def test_days_and_months_are_told_apart(texts: list[str], dayfirst: bool | None, expected: str) -> None:
+    times = read_times(pd.Series(texts), "t", "date", dayfirst)
+    assert times.stamps[0] == pd.Timestamp(expected)
+    assert bool(times.notices) == (texts[0] in ("11.12.2024", "01.02.2024", "12-12-2024") and dayfirst is None)
+
+
+@pytest.mark.parametrize(
+    ("texts", "dayfirst", "message"),
+    [
+        (["01/02/2024", "02/02/2024"], None, "may have the day or the month first, .* give --dayfirst or --monthfirst"),
+        (["13/02/2024", "02/13/2024"], None, "the day first in row 0 .* the month first in row 1"),
+        (["01/13/2024", "01/14/2024"], True, "'01/13/2024' in row 0 cannot be read with --dayfirst; give --monthfirst"),
+        (["13.01.2024", "14.01.2024"], False, "cannot be read with --monthfirst; give --dayfirst"),
+    ],
+)
+def test_days_and_months_that_cannot_be_told_apart_are_refused(
+    texts: list[str], dayfirst: bool | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_times(pd.Series(texts), "t", "date", dayfirst)
+
+
+def holed() -> dict[str, pd.DataFrame]:
+    """Tables of which rows are absent, in the three layouts."""
+    wide = {freq: make_frame().set_axis(pd.date_range("1990-01-01", periods=400, freq=freq)) for freq in FREQS}
+    wide["D in Berlin"] = make_frame().set_axis(pd.date_range("2023-01-01", periods=400, tz="Europe/Berlin"))
+    return {freq: frame.drop(frame.index[[40, 41, 200]]) for freq, frame in wide.items()}
+
+
+FREQS = ("B", "h", "37min", "D", "W-WED", "MS", "ME", "QE")
+
+
+@pytest.mark.parametrize(
+    ("freq", "layout"),
+    [*itertools.product(FREQS, ["wide", "time column", "text stamps", "long"]), ("D in Berlin", "wide")],
+)
+def test_the_hint_for_absent_rows_works_as_printed(freq: str, layout: str) -> None:
+    given = layouts()[layout](holed()[freq])
+    with pytest.raises(InputError, match="irregular step") as caught:
+        load(given)
+    hint = re.search(r"with --freq (\S+) \(freq='(\S+)'\) the absent rows count as missing", str(caught.value))
+    assert hint is not None and hint[1] == hint[2]
+    panel = load(given, freq=hint[1])
+    assert len(panel.values) == 400 and np.isnan(panel.values[[40, 41, 200]]).all()
+    assert any(notice.startswith(f"rows absent from steps of {hint[1]}: 3;") for notice in panel.notices)
+    assert np.isfinite(panel.part("train")).all()
+    assert load(make_frame(), freq="h").notices == ()
+
+
+@pytest.mark.parametrize(
+    ("freq", "message"),
+    [
+        ("often", "'often' is no frequency of pandas"),
+        ("D", r"row 1 \(2024-01-01 01:00:00\) is on no step of D"),
+        ("2h", r"row 1 \(2024-01-01 01:00:00\) is on no step of 2h"),
+        ("ns", "far too fine for 400 rows"),
+        ("0h", "far too fine"),
+    ],
+)
+def test_a_frequency_that_does_not_fit_is_refused(frame: pd.DataFrame, freq: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(frame, freq=freq)
+    with pytest.raises(InputError, match="is for stamps, not for numbered rows"):
+        load(frame.set_axis(pd.RangeIndex(400, name="time")), freq="h")
 
 
 @pytest.mark.parametrize("case", broken())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -53,6 +54,12 @@ def test_one_of_both_tests_is_not_enough(
 @pytest.mark.parametrize("series", [np.zeros(500), np.ones(5), np.arange(20.0)])
 def test_constant_and_very_short_series_are_left_alone(series: np.ndarray) -> None:
     assert not drifts(series)
+
+
+@pytest.mark.parametrize("shape", [lambda t: t, lambda t: t**2, lambda t: t % 2, lambda t: 1.0 * (t > 1500)])
+@pytest.mark.filterwarnings("error")
+def test_the_tests_say_nothing_of_their_own(shape: Callable[[np.ndarray], np.ndarray]) -> None:
+    drifts(shape(np.arange(3000.0)))
 
 
 @pytest.mark.parametrize(

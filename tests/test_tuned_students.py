@@ -60,10 +60,10 @@ def test_a_student_is_trained_as_in_the_evaluation(distilled: hdt.Distilled, mod
 
 
 def test_windows_seen_are_counted(distilled: hdt.Distilled) -> None:
-    """Distilled: 31 windows, 16 epochs of one step. Real: 263 windows, 9 steps an epoch, 2 epochs. Three times each."""
+    """Distilled: 31 windows, 16 epochs of one step. Real: 263 windows, 9 steps an epoch, 2 epochs."""
     synthetic, real = tune_student(distilled).training, tune_student(distilled, real=True).training
-    assert (synthetic["windows"], synthetic["steps"], synthetic["samples"]) == (31, 48, 3 * 16 * 31)
-    assert (real["windows"], real["steps"], real["samples"]) == (263, 3 * 18, 3 * 2 * 263)
+    assert (synthetic["windows"], synthetic["steps"], synthetic["samples"]) == (31, 16, 3 * 16 * 31)
+    assert (real["windows"], real["steps"], real["samples"]) == (263, 18, 3 * 2 * 263)
     assert real["trained_on"] == "real" and real["method"] is None
     assert real["seconds"] == sum(run["seconds"] for run in real["trainings"])
 

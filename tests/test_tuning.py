@@ -92,6 +92,16 @@ def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: 
         assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
 
 
+def test_a_batch_is_cut_out_of_its_passes_not_out_of_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = Batches(Rows(np.zeros((1, 1031, 1)), 24, 8), replace(PLAN, batch=300, steps=9), 8)
+    passes = torch.cat([batches._order(p) for p in range(3)])
+    usual, joined = torch.cat, []
+    monkeypatch.setattr(torch, "cat", lambda parts: joined.append(sum(map(len, parts))) or usual(parts))
+    for step in range(9):
+        assert batches.rows(step).tolist() == passes[step * 300 : (step + 1) * 300].tolist()
+    assert joined == [300] * 9
+
+
 def test_rows_are_all_windows_of_all_channels() -> None:
     values = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
     rows = Rows(values, 3, 2)
@@ -100,6 +110,20 @@ def test_rows_are_all_windows_of_all_channels() -> None:
     assert np.array_equal(rows[torch.arange(30)].numpy(), np.stack(expected))
     assert np.array_equal(rows.evenly(2).numpy(), np.stack([expected[0], expected[-1]]))
     assert np.array_equal(rows.evenly(99).numpy(), np.stack(expected))
+    assert np.array_equal(rows.evenly(1).numpy(), np.stack(expected[:1]))
+
+
+@pytest.mark.parametrize("windows", [7 * 2785, 7 * 11425])  # ETTh1's and ETTm1's validation parts, 96 → 96
+def test_evenly_spaced_rows_are_those_of_published_tables(windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rows, "__getitem__", lambda _, chosen: chosen)
+    found = Rows(torch.zeros(1, windows + 31, 1), 24, 8).evenly(256)
+    assert torch.equal(found, torch.linspace(0, windows - 1, 256).long())
+
+
+def test_evenly_spaced_rows_exist_beyond_what_float32_counts() -> None:
+    count = 2**24 + 4  # float32 would round the last one up
+    series = torch.zeros(1, 1, 1).expand(1, count + 31, 1)
+    assert Rows(series, 24, 8).evenly(3).shape == (3, 32)
 
 
 def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
@@ -284,7 +308,8 @@ def test_training_on_synthetic_and_real_windows_counts_them(distilled: hdt.Disti
     assert (synthetic["mix"], real["mix"]) == (2, 2)  # both are small sets
     assert synthetic["trained_on"] == "distilled" and real["trained_on"] == "real"
     both = hdt.finetune(distilled, base=TINY, steps=2).training
-    assert both["learning_rates"] == [1e-3, 1e-4] and both["steps"] == 4
+    assert both["learning_rates"] == [1e-3, 1e-4] and both["steps"] == 2  # of either, as asked for
+    assert both["samples"] == 2 * 2 * 32
 
 
 def test_saved_weights_forecast_alike_in_plain_uni2ts(distilled: hdt.Distilled, tmp_path: Path) -> None:
@@ -453,6 +478,9 @@ def test_bases_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -
         ({"context": 47}, "with a horizon of 6 the context can be at most 42"),
         ({"base": None}, "no base given"),
         ({"steps": 0}, "steps=0: expected a positive number"),
+        ({"seed": -1}, "seed=-1: expected 0 to 9,223,372,036,854,775,807"),
+        ({"seed": 2**64}, "seed=18446744073709551616: expected 0 to 9,223,372,036,854,775,807"),
+        ({"model": "dlinear", "base": None, "seed": -1}, "seed=-1: expected 0 to"),
         ({"batch": 0}, "batch=0: at least one window"),
         ({"compile": True}, "compile: no setting of moirai"),
         ({"model": "dlinear", "pattern": "full"}, "pattern: no setting of dlinear"),

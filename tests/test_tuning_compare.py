@@ -41,6 +41,10 @@ def test_the_command_prints_zero_shot_beside_fine_tuned(run: Run, tmp_path: Path
     assert not (tmp_path / "x").exists() and not list(tmp_path.glob(".r-moirai*"))
     student = json.loads(run("finetune", "r", "--model", "dlinear", "--steps", 4, "--json").out)
     assert [row["weights"] for row in student["results"]] == ["trained"]
+    assert student["training"]["steps"] == 4 == student["training"]["trainings"][0]["steps"]
+    told = run("finetune", "r", "--model", "dlinear", "--steps", 4, "--force").out
+    assert "distilled data: 4 steps at the best of 3 learning rates; in all" in told
+    refused(run("finetune", "r", "--model", "dlinear", "--seed", -1, "--out", "x"), "seed=-1: expected 0 to")
     further = run("finetune", "r", "--model", "dlinear", "--from", "r-dlinear", "--steps", 4, "--out", "d2")
     assert further.code == 0 and "base" in further.out and "trained" in further.out
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -13,15 +17,22 @@ from hdt.cli import bench, data, tune
 from hdt.cli.terminal import (
     AsJson,
     DownloadBar,
+    local_path,
     print_json,
     print_settings,
     print_summary,
     print_table,
     progress_bar,
     say,
-)
-from hdt.system.errors import InputError
+)  # fmt: skip
+from hdt.system.errors import InputError, readable
 
+if TYPE_CHECKING:
+    from hdt.run.distilled import Distilled
+
+PLACES = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip  # what a person chooses wrongly about files
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
@@ -35,7 +46,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(bench.recipes, name="recipes")
 
 Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
-Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)]
 
 
 def _print_version(asked: bool) -> None:
@@ -60,7 +71,7 @@ def root(
 def distill(
     context_: typer.Context,
     data: Annotated[
-        str | None, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")
+        str | None, Argument(help="Registry name, path of a text or .parquet table, or folder of parquet files.")
     ] = None,
     method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
@@ -87,10 +98,14 @@ def distill(
     device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
     missing: Annotated[str | None, Option(help="auto: interpolate up to 5% of a column; error; interpolate.")] = None,
     split: Annotated[str | None, Option(help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")] = None,
-    time_column: Annotated[str | None, Option(help="Name of the time column.")] = None,
-    id_column: Annotated[str | None, Option(help="Series column of a long table.")] = None,
-    target_column: Annotated[str | None, Option(help="Value column of a long table.")] = None,
-    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.")] = None,
+    time_column: data.TimeColumn = None,
+    id_column: data.IdColumn = None,
+    target_column: data.TargetColumn = None,
+    sep: data.Sep = None,
+    decimal: data.Decimal = None,
+    dayfirst: data.DayFirst = None,
+    freq: data.Freq = None,
+    recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
@@ -110,7 +125,7 @@ def distill(
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **config.parse_options(option), **flags}
-    panel, settings = produce.prepare(data, progress=DownloadBar(), **given)
+    panel, settings = produce.prepare(data, DownloadBar(), **given)
     if dry_run:
         plan = produce.plan(panel, settings)
         return print_json(plan) if as_json else print_settings(plan)
@@ -128,7 +143,7 @@ def distill(
     distilled.save(out, force=force)
     info = distilled.info
     for notice in info.data.notices:
-        if notice != little:  # said before the work
+        if notice != readable(little or ""):  # said before the work
             say(f"note: {notice}")
     if as_json:
         fields = {
@@ -158,6 +173,8 @@ def evaluate(
     from hdt.run.records import record_evaluation
 
     distilled = Distilled.load(run)
+    if not os.access(run, os.W_OK):
+        say(f"note: {run}: cannot write here; the results are printed, but not kept for the report")
     with progress_bar() as bar:
         task = bar.add_task("training", total=None)
         table = protocol.evaluate(
@@ -166,7 +183,11 @@ def evaluate(
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    _print_evaluation(distilled, rows, as_json)
     record_evaluation(run, rows)
+
+
+def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
         keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
@@ -193,16 +214,18 @@ def report(run: Run, data: Data = None) -> None:
     """Draw a run again: report.html and PNG pictures in the run folder."""
     from hdt.run import report as pictures
     from hdt.run.distilled import Distilled
-    from hdt.run.source import real_data
+    from hdt.run.source import real_data, same_data
 
     distilled = Distilled.load(run)
     try:
-        distilled = distilled.with_panel(real_data(distilled, data))
+        panel = real_data(distilled, data)
+        same_data(distilled, panel)
+        distilled = distilled.with_panel(panel)
     except InputError as error:
         if data is not None:
             raise
         say(f"note: drawn without the real series ({error})")
-    print(pictures.write(distilled, run, pngs=True))
+    print(pictures.write(distilled, run))
 
 
 @app.command()
@@ -229,6 +252,17 @@ def _doctor(as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):  # of a locale that cannot show everything
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+        code = _run(debug)
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int:
     try:
         code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
         if code == 130:  # typer turns Ctrl-C into this code
@@ -242,9 +276,14 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = 1
+    except MemoryError:
+        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
     except Exception as error:
-        code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
-    sys.exit(code)
+        if isinstance(error, OSError) and error.errno in PLACES:
+            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
+        else:
+            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+    return int(code or 0)
 
 
 def _fail(message: str, code: int, debug: bool) -> int:

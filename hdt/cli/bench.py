@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 
 from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
-from hdt.system.errors import InputError
+from hdt.system.errors import InputError, require
 
 Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
 NoValidation = Annotated[
@@ -40,11 +40,17 @@ def compare(
 
     Finished cells are kept in the folder and not computed again.
     """
+    from inspect import signature
+
     from hdt.distillation import config
+    from hdt.evaluation import compare
 
     harmonics = None if k is None else config.number_or_auto("k", k)
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
-    given = {**config.parse_options(option), **{name: value for name, value in named.items() if value is not None}}
+    options = config.parse_options(option)
+    foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
+    require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
+    given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
     how = {"augment": augment, "validation": not no_validation, "device": device}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
@@ -74,24 +80,26 @@ def _compare(
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
-    paths = figures.write(table, title, out)
     pairs = None if vary else paired.behind_best(pd.read_csv(out / "cells.csv"))
     if as_json:
         more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
-        return print_json({"rows": json.loads(table.to_json(orient="records")), **more})
-    print_table(title, *figures.pivot(table))
-    if pairs is not None and len(pairs) > 1:
-        print_table("differences to the best method, paired by seed", *paired.readable(pairs))
-    say(f"written: {', '.join(map(str, paths))}")
+        print_json({"rows": json.loads(table.to_json(orient="records")), **more})
+    else:
+        print_table(title, *figures.pivot(table))
+        if pairs is not None and len(pairs) > 1:
+            print_table("differences to the best method, paired by seed", *paired.readable(pairs))
+    paths = figures.write(table, title, out)
+    if not as_json:
+        say(f"written: {', '.join(map(str, paths))}")
 
 
 def _vary(text: str) -> dict[str, list[Any]]:
-    from hdt.distillation.config import parse_options
+    from hdt.distillation.config import read_yaml
 
     name, equals, values = text.partition("=")
-    if not equals or not values:
+    if not (name and equals and values):
         raise InputError(f"--vary {text}: expected a setting and its values, such as length=240,384")
-    return {name: [parse_options([f"{name}={value}"])[name] for value in values.split(",")]}
+    return {name: [read_yaml(value, f"--vary {text}") for value in values.split(",")]}
 
 
 @recipes.command("ls")

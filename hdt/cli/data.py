@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer import Argument
+from typer import Argument, Option
 
 from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table
+
+TimeColumn = Annotated[str | None, Option(help="Name of the time column.")]
+IdColumn = Annotated[str | None, Option(help="Series column of a long table; by default unique_id or item_id.")]
+TargetColumn = Annotated[str | None, Option(help="Value column of a long table; by default y or target.")]
+Sep = Annotated[str | None, Option(help="Between columns of a text table, such as ; or tab; by default found out.")]
+Decimal = Annotated[str | None, Option(help="Decimal mark of a text table, . or ,; by default found out.")]
+DayFirst = Annotated[
+    bool | None, Option("--dayfirst/--monthfirst", help="How 01/02/2024 is read; by default as other rows tell.")
+]
+Freq = Annotated[str | None, Option(help="Step, such as B or h, on which absent rows count as missing values.")]
 
 app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
 
@@ -41,12 +51,25 @@ def data_get(name: Annotated[str, Argument(help="Registry name.")]) -> None:
 
 
 @app.command("info")
-def data_info(data: Annotated[str, Argument(help="Registry name or path.")], as_json: AsJson = False) -> None:
+def data_info(
+    data: Annotated[str, Argument(help="Registry name or path.")],
+    time_column: TimeColumn = None,
+    id_column: IdColumn = None,
+    target_column: TargetColumn = None,
+    sep: Sep = None,
+    decimal: Decimal = None,
+    dayfirst: DayFirst = None,
+    freq: Freq = None,
+    as_json: AsJson = False,
+) -> None:
     """Origin, licence, borders and columns of a data set or file."""
     from hdt.data import datasets, registry
 
     known = registry.find(data)
-    panel = datasets.load(data, progress=DownloadBar())
+    panel = datasets.load(
+        data, time_column=time_column, id_column=id_column, target_column=target_column, sep=sep, decimal=decimal,
+        dayfirst=dayfirst, freq=freq, progress=DownloadBar(),
+    )  # fmt: skip
     facts: dict[str, Any] = {
         "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
         "first": str(panel.index[0]), "last": str(panel.index[-1]), "borders": list(panel.borders),

@@ -7,13 +7,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Option
+from typer import BadParameter, Option
 
 if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
 SCHEMA_VERSION = 1
 AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+
+
+def local_path(text: str) -> Path:
+    """A path as a flag names it; addresses are refused as they were typed, before a path makes ``https:/`` of them."""
+    if "://" in text:
+        raise BadParameter(f"{text}: expected a path on this machine, not an address")
+    return Path(text)
 
 
 def say(message: str) -> None:

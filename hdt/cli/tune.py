@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from hdt.cli.terminal import AsJson, print_json, print_table, progress_bar, say
+from hdt.cli.terminal import AsJson, local_path, print_json, print_table, progress_bar, say
 from hdt.system.errors import require
 
 
 def finetune(
-    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False)],
+    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)],
     model: Annotated[str, Option(help="moirai, dlinear, itransformer or xpatch.")] = "moirai",
     base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
@@ -101,10 +101,10 @@ def _tune(
     from hdt import tuning
     from hdt.run.distilled import Distilled
     from hdt.run.source import real_data
-    from hdt.system import folders
     from hdt.training.fit import device_of
+    from hdt.tuning.forecaster import check_target
 
-    folders.check_target(out, "forecaster", force)
+    check_target(out, force)
     same = start is not None and Path(start).exists() and out.resolve() == Path(start).resolve()
     require(not same, f"{out}: is what the training starts from; choose another --out")
     distilled = Distilled.load(run)
@@ -134,9 +134,11 @@ def _tune(
     title = f"{panel.name}, {forecaster.context}→{forecaster.horizon}, test errors"
     print_table(title, ["", *(name.upper() for name in names)], cells)
     memory = facts.get("peak_memory_mb", facts.get("peak_rss_mb"))
+    count = len(facts.get("trainings", facts.get("learning_rates", [])))
     print(
-        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps, {facts['samples']:,} windows seen, "
-        f"{facts['seconds']:.1f} s"
+        f"  {model} on {facts['trained_on']} data: {facts['steps']} steps"
+        + (f" at the best of {count} learning rates; in all" if count > 1 else ",")
+        + f" {facts['samples']:,} windows seen, {facts['seconds']:.1f} s"
         + (f" ({facts['seconds_per_step'] * 1000:.0f} ms a step)" if "seconds_per_step" in facts else "")
         + ("" if memory is None else f", peak memory {memory:.0f} MB")
         + f", {facts['device']}"

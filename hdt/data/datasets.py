@@ -10,20 +10,26 @@ import gzip
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
+from hdt.data import delimited
 from hdt.data.registry import REGISTRY, Dataset, Source, find
 from hdt.data.series import Missing, Panel
 from hdt.system.errors import InputError, require
 
 LOAD_DEFAULTS: dict[str, Any] = {
-    "time_column": None, "id_column": "unique_id", "target_column": "y", "missing": "auto", "split": None,
+    "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
+    "freq": None, "missing": "auto", "split": None,
 }  # fmt: skip
+
+
+Read = TypeVar("Read")
 
 
 class Progress(Protocol):
@@ -37,45 +43,76 @@ class Progress(Protocol):
 
 
 def load(
-    data: str | Path | pd.DataFrame,
+    data: Any,
     *,
     time_column: str | None = None,
-    id_column: str = "unique_id",
-    target_column: str = "y",
+    id_column: str | None = None,
+    target_column: str | None = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    dayfirst: bool | None = None,
+    freq: str | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
     progress: Progress | None = None,
 ) -> Panel:
-    """A registry name, a ``.csv``/``.parquet`` path, a directory of parquet files, or a frame → Panel.
+    """A registry name, a path, or a frame → Panel.
 
-    Frames are wide with a DatetimeIndex (or a time column), or long with ``id_column``, time and
-    ``target_column``. ``split`` is three fractions or three end rows; by default the registry's
+    Paths are those of text tables (``.csv``, ``.tsv``, ``.tab``, ``.txt``, also with ``.gz``), of ``.parquet``
+    files, or of directories of these. A frame may also be a Series or a table of polars or pyarrow.
+
+    Frames are wide with a DatetimeIndex (or PeriodIndex, or a time column of stamps or whole numbers), or long
+    with ``id_column``, time and ``target_column``; by default ``unique_id`` or ``item_id``, and ``y`` or
+    ``target``. ``sep`` and ``decimal`` of text tables are found out unless given. ``dayfirst`` decides how
+    01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas, makes
+    absent rows missing values. ``split`` is three fractions or three end rows; by default the registry's
     borders, else 70/10/20. ``missing`` is ``auto`` (interpolate up to 5% of a column, else refuse),
     ``error`` or ``interpolate``. Raises :class:`hdt.system.errors.InputError` with the offending place.
     """
+    _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
-        "time_column": time_column, "id_column": id_column, "target_column": target_column,
+        "time_column": time_column, "id_column": id_column, "target_column": target_column, "sep": sep,
+        "decimal": decimal, "dayfirst": dayfirst, "freq": freq,
         "missing": missing, "split": None if split is None else list(split),
     }  # fmt: skip
+    delimited.check_options(sep, decimal)
+    require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
     options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
-    if isinstance(data, pd.DataFrame):
-        return replace(Panel.from_frame(data, **options), load_options=options)
+    reading = {name: value for name, value in options.items() if name not in ("sep", "decimal")}
+    if not isinstance(data, str | Path):
+        return replace(Panel.from_frame(data, **reading), load_options=options)
     name = str(data)
+    require("://" not in name, f"{name}: addresses are not read; download the file and give its path")
     entry, path = find(name), Path(data)
     if entry is not None:
         frame, notices = _registry_frame(entry, progress)
         name = entry.name
         borders: dict[str, Any] = {"split": entry.borders} if entry.borders else {}
-        panel = Panel.from_frame(frame, name=name, notices=notices, **{**borders, **options})
+        panel = Panel.from_frame(frame, name=name, notices=notices, **{**borders, **reading})
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
     else:
-        panel = Panel.from_frame(read_table(path), name=path.name, **options)
+        frame, notices = read_table(path, sep, decimal, time_column)
+        panel = Panel.from_frame(frame, name=path.name, notices=notices, **reading)
     return replace(panel, source=name, load_options=options)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a ``.csv`` or ``.parquet`` file, or a directory of parquet files in name order."""
+def _check(split: Any, **columns: Any) -> None:
+    """Refuse loading options of another kind than they are, as a recipe may hold them."""
+    for option, column in columns.items():
+        named = column is None or (isinstance(column, str | int) and not isinstance(column, bool))
+        require(named, f"{option}={column!r}: expected the name of a column")
+    parts = list(split) if isinstance(split, Iterable) and not isinstance(split, str) else [split]
+    numeric = all(isinstance(part, Real) and not isinstance(part, bool) for part in parts)
+    require(
+        split is None or (numeric and len(parts) == 3), f"split={split!r}: expected three numbers such as 0.7, 0.1, 0.2"
+    )
+
+
+def read_table(
+    path: Path, sep: str | None = None, decimal: str | None = None, time_column: str | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Read a text table or ``.parquet`` file, or a directory of parquet files in name order; and notices."""
     require(path.exists(), f"{path}: no such file or directory")
     if path.is_dir():
         parts = sorted(path.glob("*.parquet"))
@@ -85,22 +122,22 @@ def read_table(path: Path) -> pd.DataFrame:
             same = list(table.columns) == list(tables[0].columns)
             require(same, f"{part}: columns differ from those of {parts[0].name}")
         keep_index = isinstance(tables[0].index, pd.DatetimeIndex)
-        return pd.concat(tables, ignore_index=not keep_index)
-    if path.suffix == ".parquet":
-        return _read(path, pd.read_parquet)
-    if path.name.endswith((".csv", ".csv.gz")):
-        try:
-            return _read(path, pd.read_csv)
-        except UnicodeDecodeError:
-            return _read(path, lambda p: pd.read_csv(p, encoding="latin-1"))
-    raise InputError(f"{path}: expected .csv, .parquet or a directory of parquet files, not {path.suffix or 'this'!r}")
+        return pd.concat(tables, ignore_index=not keep_index), []
+    if path.suffix.lower() == ".parquet":
+        return _read(path, pd.read_parquet), []
+    if delimited.is_text_table(path):
+        return _read(path, lambda p: delimited.read(p, sep, decimal, time_column))
+    raise InputError(
+        f"{path}: expected {', '.join(delimited.SUFFIXES)}, .parquet or a directory of parquet files, "
+        f"not {path.suffix or 'this'!r}"
+    )
 
 
-def _read(path: Path, reader: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
     require(path.stat().st_size > 0, f"{path}: the file is empty")
     try:
         return reader(path)
-    except UnicodeDecodeError:
+    except InputError:
         raise
     except PermissionError:
         raise InputError(f"{path}: not readable; check its permissions") from None
@@ -115,12 +152,12 @@ def _registry_frame(entry: Dataset, progress: Progress | None) -> tuple[pd.DataF
         return co2.load_pandas().data, []
     path, source = locate(entry) or fetch(entry, progress)
     if source.headerless:
-        with gzip.open(path, "rt") as stream:
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
             frame = pd.read_csv(stream, header=None)
         frame.columns = [str(c) for c in frame.columns]
         frame.index = pd.date_range(entry.start, periods=len(frame), freq=pd.Timedelta(entry.step))
         return frame, [f"{path.name} has no stamps; they were rebuilt from {entry.start}, step {entry.step}"]
-    frame = read_table(path)
+    frame, _ = read_table(path)
     time = frame.columns[0]
     frame.index = pd.DatetimeIndex(pd.to_datetime(frame.pop(time)), name=time)
     require(frame.shape == entry.shape, f"{path}: {frame.shape} cells, expected {entry.shape}")

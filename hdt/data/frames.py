@@ -5,27 +5,36 @@ Errors name the first offending column or row. Axis letters: T real steps, C cha
 
 from __future__ import annotations
 
-import warnings
+import difflib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Real
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import BaseOffset
 
+from hdt.data.stamps import TIME_NAMES, Step, Times, following, grid, looks_like_time, read_times, regular_step
 from hdt.system.errors import InputError, require
 
-TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime", "date_time")
-Step: TypeAlias = pd.Timedelta | BaseOffset
+ID_NAMES = ("unique_id", "item_id")  # Nixtla; AutoGluon and Chronos
+TARGET_NAMES = ("y", "target")
+UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?")  # what pandas calls a column without a name in the header
+LARGEST, SMALLEST = 1e305, 1e-305  # float64 keeps some room beyond them, for results
+Label = Any  # of a column: text, a number, or a tuple of them for the levels of a MultiIndex
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the caller's frame was laid out, so that results go back the same way.
+    """How the caller's frame was laid out, so that results go back the same way. Everything here is kept as JSON.
 
-    ``wide``: one column per channel, time in a DatetimeIndex or, with ``time_in_column``, in a column.
-    ``long``: one row per (series, time) in the columns ``id_column``, ``time_column``, ``target_column``.
+    ``wide``: one column per channel, time in the index or, with ``time_in_column``, in a column.
+    ``long``: one row per (series, time) in the columns ``id_column``, ``time_column``, ``target_column``, those
+    of ``index`` in the index. ``zone`` and ``unit`` are those of the stamps, ``period`` the frequency of a
+    PeriodIndex. ``labels`` are the channels where the caller's are not plain text, with the names of their levels
+    and, in long frames, their dtype.
     """
 
     kind: Literal["wide", "long"] = "wide"
@@ -33,73 +42,281 @@ class Layout:
     id_column: str = "unique_id"
     target_column: str = "y"
     time_in_column: bool = False
+    index: Sequence[str] = ()
+    zone: str | None = None
+    unit: str | None = None
+    period: str | None = None
+    labels: Sequence[Any] | None = None
+    level_names: Sequence[str | None] = (None,)
+    id_dtype: str | None = None
 
-    def frame(self, values: np.ndarray, index: pd.DatetimeIndex, columns: Sequence[str]) -> pd.DataFrame:
+    def own(self, columns: Sequence[str]) -> list[Label]:
+        """The caller's own labels of all channels, which are called ``columns`` as text."""
+        labels = columns if self.labels is None else self.labels
+        return [tuple(label) if isinstance(label, list | tuple) else label for label in labels]
+
+    def stamps(self, first: str, step: Step, periods: int) -> pd.Index:
+        """``periods`` stamps or numbers from ``first`` on, in the caller's time zone and unit."""
+        if isinstance(step, int):
+            return following(int(first), step, periods, None)
+        start = pd.Timestamp(first)
+        return following(start.tz_convert(self.zone) if self.zone else start, step, periods, self.unit)
+
+    def frame(self, values: np.ndarray, index: pd.Index, columns: Sequence[Label]) -> pd.DataFrame:
         """Lay ``values`` [T, C] out as the caller did.
 
         Long frames are ordered by series, then by time, as forecasting libraries write them.
         """
-        wide = pd.DataFrame(values, index=index, columns=list(columns))
+        if self.period is not None and isinstance(index, pd.DatetimeIndex):
+            index = index.to_period(self.period)
         if self.kind == "wide":
-            wide.index.name = self.time_column
+            wide = pd.DataFrame(values, index=index.rename(self.time_column), columns=self._columns(columns))
             return wide.reset_index() if self.time_in_column else wide
-        time = self.time_column or "ds"
-        wide.index.name = time
-        long = wide.reset_index().melt(time, var_name=self.id_column, value_name=self.target_column)
-        return long[[self.id_column, time, self.target_column]]
+        time, steps = self.time_column or "ds", len(index)
+        ids = pd.Series([str(label) if isinstance(label, tuple) else label for label in columns]).repeat(steps)
+        if self.id_dtype == "category" or (self.id_dtype and pd.api.types.is_integer_dtype(ids)):
+            ids = ids.astype(pd.api.types.pandas_dtype(self.id_dtype))
+        stamps = index[np.tile(np.arange(steps), len(columns))]
+        long = pd.DataFrame({self.id_column: ids.array, time: stamps, self.target_column: values.T.ravel()})
+        return long.set_index(list(self.index)) if self.index else long
+
+    def _columns(self, columns: Sequence[Label]) -> pd.Index:
+        names = list(self.level_names)
+        if len(names) > 1 and all(isinstance(column, tuple) for column in columns):
+            return pd.MultiIndex.from_tuples(list(columns), names=names)
+        return pd.Index(list(columns), name=names[0] if len(names) == 1 else None, tupleize_cols=False)
 
 
 class Table(NamedTuple):
-    """A checked table: float64 values [T, C] with NaN where missing, regular stamps, names, step, layout."""
+    """A checked table: float64 values [T, C] with NaN where missing, regular stamps, names, step, layout.
+
+    ``notices`` tell what was chosen or left out in reading it, one line each.
+    """
 
     values: np.ndarray
-    stamps: pd.DatetimeIndex
+    stamps: pd.Index
     columns: tuple[str, ...]
     step: Step
     layout: Layout
+    notices: tuple[str, ...] = ()
+
+
+def as_frame(data: Any, name: str = "frame") -> pd.DataFrame:
+    """A frame, a Series, or what turns itself into one with ``to_pandas`` (polars, pyarrow, xarray), as a frame."""
+    if not isinstance(data, pd.DataFrame | pd.Series) and callable(getattr(data, "to_pandas", None)):
+        kind = type(data).__name__
+        try:
+            data = data.to_pandas()
+        except Exception as error:  # of any library, a missing pyarrow for instance
+            raise InputError(f"{name}: to_pandas of this {kind} failed ({error}); give a pandas DataFrame") from error
+    if isinstance(data, pd.Series):
+        data = data.to_frame("y" if data.name is None else data.name)
+    if isinstance(data, pd.DataFrame):
+        return data
+    kind = type(data).__name__
+    how = "pd.DataFrame(data, index=pd.date_range('2024-01-01', periods=400, freq='h'))"
+    raise InputError(f"{name}: expected a pandas DataFrame, got {kind}; make one with stamps, such as {how}")
 
 
 def read_frame(
-    frame: pd.DataFrame,
+    frame: Any,
     name: str = "frame",
     time_column: str | None = None,
-    id_column: str = "unique_id",
-    target_column: str = "y",
+    id_column: str | None = None,
+    target_column: str | None = None,
+    dayfirst: bool | None = None,
+    freq: str | None = None,
 ) -> Table:
-    """Check a frame; it is long when it has the columns ``id_column`` and ``target_column``.
+    """Check a frame, or what :func:`as_frame` makes one of.
 
-    Raises :class:`InputError` for anything that is not a regular numeric series in time order.
+    It is long when it has the columns ``id_column`` and ``target_column``, by default ``unique_id`` or
+    ``item_id``, and ``y`` or ``target``; each may be a level of the index. ``dayfirst`` tells how dates such as
+    01/02/2024 are read, ``freq`` a step on which absent rows become missing values. Raises
+    :class:`InputError` for anything that is not a regular numeric series in time order.
     """
-    require(isinstance(frame, pd.DataFrame), f"{name}: expected a pandas DataFrame, got {type(frame).__name__}")
+    frame = as_frame(frame, name)
     require(frame.shape[0] > 0 and frame.shape[1] > 0, f"{name}: the table is empty")
-    if id_column in frame.columns and target_column in frame.columns:
-        layout = Layout("long", time_column or _time_column(frame, name), id_column, target_column)
-        index, wide = _read_long(frame, layout, name)
+    frame, levels = _with_levels(frame, time_column, id_column, name)
+    twice = frame.columns[frame.columns.duplicated()]
+    require(len(twice) == 0, f"{name}: column {twice[0] if len(twice) else ''!r} appears twice; rename one")
+    frame, notices = _without_counters(frame, [time_column, id_column, target_column], name)
+    long = _series_and_target(frame, id_column, target_column, name)
+    if long is None:
+        require(
+            not levels,
+            f"{name}: rows with an index of several levels are read for long tables only; name theirs with --id-column",
+        )
+        times, wide, layout = _read_wide(frame, time_column, dayfirst, name)
     else:
-        index, wide, layout = _read_wide(frame, time_column, name)
-    step = _regular_step(index, name)
+        times, wide, layout = _read_long(frame, *long, levels, time_column, dayfirst, notices, name)
+    index = times.stamps
+    if freq is not None and index.is_monotonic_increasing and index.is_unique:  # else refused below
+        index = grid(index, freq, name)
+        absent = len(index) - len(wide)
+        wide = wide.set_axis(times.stamps).reindex(index)
+        notices += [f"rows absent from steps of {freq}: {absent}; their values count as missing"] if absent else []
+    step = regular_step(index, name)
+    texts = [str(column) for column in wide.columns]
+    layout = replace(layout, **_time_of(index, times), **_labels_of(wide.columns, texts, name))
     values = _numeric(wide, name)
     require(bool(np.isfinite(values).any()), f"{name}: no finite value in the table")
-    return Table(values, index, tuple(str(column) for column in wide.columns), step, layout)
+    return Table(values, index, tuple(texts), step, layout, (*notices, *times.notices))
 
 
 def parse_step(step: str) -> Step:
-    """A step as stored in run.json: an ISO duration, or a pandas frequency such as ``MS``."""
+    """A step as stored in run.json: an ISO duration, a pandas frequency such as ``MS``, or a whole number."""
+    if step.isdigit():
+        return int(step)
     return pd.Timedelta(step) if step.startswith("P") else pd.tseries.frequencies.to_offset(step)
 
 
 def format_step(step: Step) -> str:
     """Inverse of :func:`parse_step`."""
+    if isinstance(step, int):
+        return str(step)
     return step.isoformat() if isinstance(step, pd.Timedelta) else step.freqstr
 
 
-def _time_column(frame: pd.DataFrame, name: str) -> str:
+def suffixed(label: Label, suffix: str) -> Label:
+    """A label that says which of several it is: ``load/1``, or the same on the last level of a MultiIndex."""
+    return (*label[:-1], f"{label[-1]}/{suffix}") if isinstance(label, tuple) else f"{label}/{suffix}"
+
+
+def _time_of(index: pd.Index, times: Times) -> dict[str, Any]:
+    """What a layout keeps of stamps."""
+    if not isinstance(index, pd.DatetimeIndex):
+        return {}
+    zone = None if index.tz is None else str(index.tz)
+    try:
+        pd.Timestamp(0, tz=zone)
+    except (ValueError, KeyError, OSError):  # a zone without a public name; the first stamp still tells its offset
+        zone = None
+    return {"zone": zone, "unit": index.unit, "period": times.period}
+
+
+def _labels_of(columns: pd.Index, texts: list[str], name: str) -> dict[str, Any]:
+    """What a layout keeps of labels; refused when two of them are the same as text."""
+    seen: dict[str, Label] = {}
+    for label, text in zip(columns, texts, strict=True):
+        require(
+            text not in seen,
+            f"{name}: columns {seen.get(text)!r} and {label!r} would both be called {text!r}; rename one",
+        )
+        seen[text] = label
+    names = [None if level is None else str(level) for level in columns.names]
+    kept = [_plain(label) for label in columns]
+    return {"labels": None if kept == texts else kept, "level_names": names}
+
+
+def _plain(label: Label) -> Any:
+    """A label as JSON holds it: numbers stay numbers, anything else becomes text."""
+    if isinstance(label, tuple):
+        return [_plain(part) for part in label]
+    if isinstance(label, bool | np.bool_) or not isinstance(label, Real) or not isfinite(label):
+        return str(label)
+    return int(label) if isinstance(label, int | np.integer) else float(label)
+
+
+def _with_levels(
+    frame: pd.DataFrame, time_column: str | None, id_column: str | None, name: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The frame with levels of a long table's index as columns, and their names."""
+    index = frame.index
+    if isinstance(index, pd.MultiIndex):
+        require(
+            all(level is not None for level in index.names),
+            f"{name}: rows are indexed by {index.nlevels} levels without names; name them, such as unique_id and ds",
+        )
+    elif index.name is None or str(index.name) not in {id_column, *ID_NAMES}:
+        long = any(str(column) in {id_column, *ID_NAMES} for column in frame.columns)
+        if not long or not _index_is_time(frame, time_column):
+            return frame, []
+        frame = frame.rename_axis(index=str(index.name or "ds"))
+    levels = [str(level) for level in frame.index.names]
+    for level in frame.index.names:
+        require(level not in frame.columns, f"{name}: {level!r} is both a column and a level of the index; drop one")
+    return frame.reset_index(), levels
+
+
+def _without_counters(frame: pd.DataFrame, asked: list[str | None], name: str) -> tuple[pd.DataFrame, list[str]]:
+    """The frame without columns that only an index or a trailing separator left in a file, and what was dropped."""
+    notices = []
     for column in frame.columns:
-        if str(column).lower() in TIME_NAMES or pd.api.types.is_datetime64_any_dtype(frame[column]):
+        if not isinstance(column, str) or not UNNAMED.fullmatch(column) or column in asked:
+            continue
+        values = frame[column]
+        whole = pd.api.types.is_integer_dtype(values.dtype) and not values.isna().any()
+        if values.isna().all():
+            notices.append(f"column {column!r} has no name and no values; dropped")
+        elif whole and (len(values) < 2 or (np.diff(values.to_numpy(dtype=np.float64)) == 1).all()):
+            notices.append(f"column {column!r} only counts the rows; dropped")
+        elif looks_like_time(values):
+            if isinstance(frame.index, pd.RangeIndex) and not any(
+                str(c).lower() in TIME_NAMES or str(c) in ID_NAMES for c in frame.columns
+            ):
+                frame = frame.set_index(column).rename_axis(index=None)
+            continue
+        else:
+            raise InputError(f"{name}: column {column!r} has no name in the header; name it, or drop it")
+        frame = frame.drop(columns=column)
+    require(frame.shape[1] > 0, f"{name}: no value columns beside the timestamps")
+    return frame, notices
+
+
+def _column(frame: pd.DataFrame, wanted: str, name: str) -> Label:
+    """The label of the column that is called ``wanted``."""
+    for column in frame.columns:
+        if str(column) == str(wanted) or (isinstance(column, tuple) and _flat(column) == str(wanted)):
             return column
-    text = [c for c in frame.columns if not pd.api.types.is_numeric_dtype(frame[c])]
-    for column in text:
-        if _to_datetime(frame[column].head(8)).notna().all():
+    texts = [str(column) for column in frame.columns]
+    near = difflib.get_close_matches(str(wanted), texts, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"{name}: no column {str(wanted)!r} (columns: {_listed(texts)}){hint}")
+
+
+def _one(frame: pd.DataFrame, column: Label) -> pd.Series:
+    return frame.iloc[:, list(frame.columns).index(column)]
+
+
+def _flat(column: Label) -> str:
+    """The name of a column whose deeper levels are empty, as ``reset_index`` leaves that of the time."""
+    return str(column[0]) if isinstance(column, tuple) and not any(column[1:]) else str(column)
+
+
+def _series_and_target(
+    frame: pd.DataFrame, id_column: str | None, target_column: str | None, name: str
+) -> tuple[Label, Label] | None:
+    """The columns that hold series and values of a long table; None for a wide one."""
+    known = [column for column in frame.columns if str(column) in ID_NAMES]
+    if id_column is None and not known:
+        if target_column is not None:
+            _column(frame, target_column, name)
+        require(
+            target_column is None,
+            f"{name}: target_column={target_column!r} is for long tables, but there is no column unique_id or item_id; "
+            "name it with --id-column, or leave --target-column out",
+        )
+        return None
+    ids = known[0] if id_column is None else _column(frame, id_column, name)
+    targets = [column for column in frame.columns if str(column) in TARGET_NAMES and column != ids]
+    if target_column is None and not targets:
+        raise InputError(
+            f"{name}: the long table with series in {str(ids)!r} has no column y or target "
+            f"(columns: {_listed(frame.columns)}); name that of the values with --target-column"
+        )
+    target = targets[0] if target_column is None else _column(frame, target_column, name)
+    require(target != ids, f"{name}: {str(ids)!r} cannot hold both the series and their values")
+    return ids, target
+
+
+def _time_column(frame: pd.DataFrame, name: str) -> Label:
+    for column in frame.columns:
+        dtype = frame[column].dtype
+        stamps = pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
+        if _flat(column).lower() in TIME_NAMES or stamps:
+            return column
+    for column in frame.columns:
+        if looks_like_time(frame[column]):
             return column
     raise InputError(
         f"{name}: no timestamps found (columns: {_listed(frame.columns)}); "
@@ -107,56 +324,69 @@ def _time_column(frame: pd.DataFrame, name: str) -> str:
     )
 
 
-def _to_datetime(values: pd.Series | pd.Index) -> pd.Series | pd.Index:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what cannot be parsed becomes NaT and is reported by us
-        return pd.to_datetime(values, errors="coerce")
-
-
-def _parse_time(values: pd.Series | pd.Index, name: str, column: object) -> pd.DatetimeIndex:
-    if pd.api.types.is_numeric_dtype(values):
-        raise InputError(
-            f"{name}: time column {column!r} holds numbers, not timestamps; convert it with pd.to_datetime"
-        )
-    parsed = _to_datetime(values)
-    bad = np.flatnonzero(pd.isna(parsed))
-    if len(bad):
-        value = values.iloc[bad[0]] if isinstance(values, pd.Series) else values[bad[0]]
-        raise InputError(f"{name}: unparsable timestamp {value!r} in column {column!r}, row {bad[0]}; expected a date")
-    return pd.DatetimeIndex(parsed)
+def _index_is_time(frame: pd.DataFrame, time_column: str | None) -> bool:
+    index = frame.index
+    if time_column is not None:
+        return str(index.name) == time_column and all(_flat(column) != time_column for column in frame.columns)
+    long = any(str(column) in ID_NAMES for column in frame.columns)
+    named = any(_flat(column).lower() in TIME_NAMES for column in frame.columns)
+    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
+        return not (long and named)
+    if index.name is not None and str(index.name).lower() in TIME_NAMES:
+        return True
+    return not named and not isinstance(index, pd.RangeIndex) and looks_like_time(index)
 
 
 def _read_wide(
-    frame: pd.DataFrame, time_column: str | None, name: str
-) -> tuple[pd.DatetimeIndex, pd.DataFrame, Layout]:
-    if time_column is None and isinstance(frame.index, pd.DatetimeIndex):
+    frame: pd.DataFrame, time_column: str | None, dayfirst: bool | None, name: str
+) -> tuple[Times, pd.DataFrame, Layout]:
+    if _index_is_time(frame, time_column):
         label = None if frame.index.name is None else str(frame.index.name)
-        index, wide = _parse_time(frame.index, name, label), frame
-        layout = Layout("wide", label)
-    else:
-        column = time_column or _time_column(frame, name)
-        require(column in frame.columns, f"{name}: no column {column!r} (columns: {_listed(frame.columns)})")
-        index, wide = _parse_time(frame[column], name, column), frame.drop(columns=column)
-        layout = Layout("wide", str(column), time_in_column=True)
+        return read_times(frame.index, name, label, dayfirst), frame, Layout("wide", label)
+    column = _time_column(frame, name) if time_column is None else _column(frame, time_column, name)
+    times, wide = read_times(_one(frame, column), name, _flat(column), dayfirst), frame.drop(columns=[column])
     require(wide.shape[1] > 0, f"{name}: no value columns beside the timestamps")
-    twice = wide.columns[wide.columns.duplicated()]
-    require(len(twice) == 0, f"{name}: column {twice[0] if len(twice) else ''!r} appears twice; rename one")
-    return index, wide, layout
+    return times, wide, Layout("wide", _flat(column), time_in_column=True)
 
 
-def _read_long(frame: pd.DataFrame, layout: Layout, name: str) -> tuple[pd.DatetimeIndex, pd.DataFrame]:
-    time = layout.time_column
-    if time is None or time not in frame.columns:
-        raise InputError(f"{name}: no time column {time!r} (columns: {_listed(frame.columns)})")
-    data = frame[[layout.id_column, layout.target_column]].assign(**{str(time): _parse_time(frame[time], name, time)})
-    twice = np.flatnonzero(data.duplicated([layout.id_column, time]))
+def _read_long(
+    frame: pd.DataFrame,
+    ids: Label,
+    target: Label,
+    levels: list[str],
+    time_column: str | None,
+    dayfirst: bool | None,
+    notices: list[str],
+    name: str,
+) -> tuple[Times, pd.DataFrame, Layout]:
+    """Stamps, one column per series, and the layout; columns that are not read are added to ``notices``."""
+    others = frame.drop(columns=[ids, target])
+    time = _time_column(others, name) if time_column is None else _column(others, time_column, name)
+    unread = [str(column) for column in others.columns if column != time]
+    if unread:
+        notices.append(
+            f"columns of the long table that are not read: {_listed(unread)} (values come from {str(target)!r}; "
+            "--target-column names another)"
+        )
+    nameless = np.flatnonzero(frame[ids].isna())
+    if len(nameless):
+        raise InputError(
+            f"{name}: series column {str(ids)!r} has no value in {len(nameless)} of {len(frame)} rows (first at row "
+            f"{nameless[0]}); fill them, or drop these rows"
+        )
+    times = read_times(_one(frame, time), name, _flat(time), dayfirst)
+    # Categories would come back with those that have no rows.
+    series = frame[ids].astype(object) if isinstance(frame[ids].dtype, pd.CategoricalDtype) else frame[ids]
+    data = pd.DataFrame({"id": series.to_numpy(), "time": times.stamps, "value": frame[target].array})
+    twice = np.flatnonzero(data.duplicated(["id", "time"]))
     if len(twice):
         row = data.iloc[twice[0]]
-        raise InputError(f"{name}: row {twice[0]} repeats stamp {row[time]} of series {row[layout.id_column]!r}")
-    for series, stamps in data.groupby(layout.id_column, sort=False)[time]:
+        raise InputError(f"{name}: row {twice[0]} repeats stamp {row['time']} of series {row['id']!r}")
+    groups = data.groupby("id", sort=False)["time"]
+    for label, stamps in groups:
         if not stamps.is_monotonic_increasing:
-            raise InputError(f"{name}: stamps of series {series!r} are not in time order; sort the frame first")
-    lengths = data.groupby(layout.id_column, sort=False)[time].agg(["size", "min", "max"])
+            raise InputError(f"{name}: stamps of series {label!r} are not in time order; sort the frame first")
+    lengths = groups.agg(["size", "min", "max"])
     odd = lengths[(lengths != lengths.iloc[0]).any(axis=1)]
     if len(odd):
         raise InputError(
@@ -164,50 +394,38 @@ def _read_long(frame: pd.DataFrame, layout: Layout, name: str) -> tuple[pd.Datet
             f"{lengths.index[0]!r} has {lengths.iloc[0]['size']} from {lengths.iloc[0]['min']}; "
             "all series must share their stamps"
         )
-    ids = list(lengths.index)
-    wide = data.pivot(index=time, columns=layout.id_column, values=layout.target_column)[ids]
-    return pd.DatetimeIndex(wide.index), wide
+    wide = data.pivot(index="time", columns="id", values="value")[list(lengths.index)].rename_axis(columns=None)
+    dtype = frame[ids].dtype
+    numbered = pd.api.types.is_integer_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype)
+    layout = Layout("long", _flat(time), str(ids), str(target), index=levels)
+    layout = replace(layout, id_dtype="category" if not pd.api.types.is_numeric_dtype(dtype) else str(dtype))
+    return times._replace(stamps=pd.Index(wide.index)), wide, layout if numbered else replace(layout, id_dtype=None)
 
 
 def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
-    for column in wide.columns:
-        dtype = wide[column].dtype
+    for c, (column, dtype) in enumerate(zip(wide.columns, wide.dtypes, strict=True)):
+        cells = wide.iloc[:, c]
         if pd.api.types.is_bool_dtype(dtype) or not pd.api.types.is_numeric_dtype(dtype):
-            numbers = pd.to_numeric(wide[column], errors="coerce")
-            bad = np.flatnonzero(numbers.isna() & wide[column].notna())
-            where = f", first at row {bad[0]}: {wide[column].iloc[bad[0]]!r}" if len(bad) else ""
-            raise InputError(f"{name}: column {column!r} is not numeric ({dtype}{where}); drop or convert it")
+            numbers = pd.to_numeric(cells.astype(object), errors="coerce")
+            bad = np.flatnonzero(numbers.isna() & cells.notna())
+            where, advice = "", "drop or convert it"
+            if len(bad):
+                where = f", first at row {bad[0]}: {cells.iloc[bad[0]]!r}"
+                comma = re.fullmatch(r"\s*[+-]?\d+,\d+\s*", str(cells.iloc[bad[0]]))
+                advice = "give --decimal , if commas are decimal marks here" if comma else advice
+            raise InputError(f"{name}: column {column!r} is not numeric ({dtype}{where}); {advice}")
         if pd.api.types.is_complex_dtype(dtype):
             raise InputError(f"{name}: column {column!r} is complex; give real values")
     values = wide.to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _regular_step(index: pd.DatetimeIndex, name: str) -> Step:
-    require(len(index) >= 3, f"{name}: {len(index)} rows are too few to find the time step; at least 3 are needed")
-    deltas = index[1:] - index[:-1]
-    zero = np.flatnonzero(deltas == pd.Timedelta(0))
-    if len(zero):
-        raise InputError(f"{name}: rows {zero[0]} and {zero[0] + 1} carry the same stamp {index[zero[0]]}; drop one")
-    back = np.flatnonzero(deltas < pd.Timedelta(0))
-    if len(back):
-        row = back[0]
-        raise InputError(
-            f"{name}: row {row + 1} ({index[row + 1]}) comes before row {row} ({index[row]}); sort by time first"
+    values = np.where(np.isfinite(values), values, np.nan)
+    for column, own in zip(wide.columns, values.T, strict=True):
+        size = np.abs(own).max(where=~np.isnan(own), initial=0.0)
+        require(
+            size <= LARGEST and not 0 < size < SMALLEST,
+            f"{name}: values of column {column!r} reach at most {size:g}; "
+            f"hdt computes from {SMALLEST:g} to {LARGEST:g}, so give another unit",
         )
-    if (deltas == deltas[0]).all():
-        return deltas[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas 3 announces that this will be an offset; both are handled
-        inferred = pd.infer_freq(index)
-    if inferred is not None:
-        return pd.tseries.frequencies.to_offset(inferred)
-    usual = deltas.value_counts().index[0]
-    row = int(np.flatnonzero(deltas != usual)[0])
-    raise InputError(
-        f"{name}: irregular step at row {row + 1}: {index[row]} to {index[row + 1]}, elsewhere {usual}; "
-        "resample first, for instance with frame.asfreq()"
-    )
+    return values
 
 
 def _listed(columns: Iterable[object], most: int = 12) -> str:

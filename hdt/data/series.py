@@ -22,13 +22,15 @@ Missing = Literal["auto", "error", "interpolate"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 MISSING_LIMIT = 0.05
 DEFAULT_SPLIT = (0.7, 0.1, 0.2)
+SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far from the limits of float64
 
 
 @dataclass(frozen=True)
 class Scaler:
     """Per-channel z-score, ``(x - mean) / std``, with the population standard deviation of the train part.
 
-    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss.
+    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss. Values from 1e-305 to 1e305
+    are scaled as exactly as others.
     """
 
     mean: np.ndarray  # [C]
@@ -38,8 +40,12 @@ class Scaler:
     def fit(cls, values: np.ndarray) -> Scaler:
         # The mean of a constant such as 0.1 differs from it in the last bits.
         constant = (values == values[:1]).all(axis=0)
-        mean = np.where(constant, values[0], values.mean(axis=0))
-        std = values.std(axis=0)
+        # Squares and sums of very large or small values leave float64; powers of two take them back without rounding.
+        _, exponents = np.frexp(np.maximum(values.max(axis=0), -values.min(axis=0)))
+        exponents = np.where(np.abs(exponents) > SAFE_EXPONENT, exponents, 0)
+        near = np.ldexp(values, -exponents) if exponents.any() else values
+        mean = np.where(constant, values[0], np.ldexp(near.mean(axis=0), exponents))
+        std = np.ldexp(near.std(axis=0), exponents)
         return cls(mean, np.where(constant | (std == 0), 1.0, std))
 
     def transform(self, values: np.ndarray) -> np.ndarray:
@@ -54,14 +60,14 @@ class Panel:
     """A multivariate series with borders; parts are filled and scaled on demand.
 
     ``values`` [T, C] float64 in original units, NaN where missing; ``borders`` are the end rows of the
-    train, validation and test parts; ``step`` is the distance between stamps; ``source`` and
+    train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
     :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
     context before them), so a distillation never sees validation or test.
     """
 
     values: np.ndarray
-    index: pd.DatetimeIndex
+    index: pd.Index
     columns: tuple[str, ...]
     step: Step
     borders: tuple[int, int, int]
@@ -75,30 +81,34 @@ class Panel:
     @classmethod
     def from_frame(
         cls,
-        frame: pd.DataFrame,
+        frame: Any,
         *,
         name: str = "frame",
         time_column: str | None = None,
-        id_column: str = "unique_id",
-        target_column: str = "y",
+        id_column: str | None = None,
+        target_column: str | None = None,
+        dayfirst: bool | None = None,
+        freq: str | None = None,
         split: Sequence[float] | Sequence[int] = DEFAULT_SPLIT,
         missing: Missing = "auto",
         notices: Sequence[str] = (),
     ) -> Panel:
         """Check a wide or long frame and split it.
 
-        ``split`` is three fractions that sum to one, or three end rows. A frame is long when it has
-        the columns ``id_column`` and ``target_column``. Raises :class:`InputError` for anything that
-        is not a regular numeric series, naming the first offending column or row.
+        ``split`` is three fractions that sum to one, or three end rows; the other options are those of
+        :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything that is not a regular
+        numeric series, naming the first offending column or row.
         """
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
-        values, index, columns, step, layout = read_frame(frame, name, time_column, id_column, target_column)
+        values, index, columns, step, layout, notes = read_frame(
+            frame, name, time_column, id_column, target_column, dayfirst, freq
+        )
         borders = _borders(split, len(values), name)
-        panel = cls(values, index, columns, step, borders, layout, missing, name, tuple(notices))
+        panel = cls(values, index, columns, step, borders, layout, missing, name, (*notices, *notes))
         train, filled = panel._filled("train")
         constant = [c for c, x in zip(columns, train.T, strict=True) if (x == x[0]).all()]
-        notes = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
-        return replace(panel, notices=(*panel.notices, *filled, *notes))
+        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
+        return replace(panel, notices=(*panel.notices, *filled, *flat))
 
     @property
     def channels(self) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from hdt.data import registry
 from hdt.distillation.methods import METHODS
@@ -17,17 +18,17 @@ from hdt.parameterization import PARAMETERIZATIONS
 from hdt.start import STARTS
 from hdt.students import STUDENTS
 from hdt.system.errors import InputError, require
+from hdt.system.options import Options
 from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
 NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
+SHOWN = 80  # characters of a wrong value in an error
 
 
-class Settings(BaseModel):
+class Settings(Options):
     """Everything that determines a distillation besides the data; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: str = "hdt"
     parameterization: str = Field(description="what is stored and learned")
@@ -40,7 +41,7 @@ class Settings(BaseModel):
     context: int = Field(ge=1, description="L, steps that a student sees")
     horizon: int = Field(ge=1, description="H, steps that a student forecasts")
     iterations: int = Field(ge=0, description="optimiser steps")
-    learning_rate: float = Field(gt=0, lt=1e37, description="of Adam at the start, cosine to zero")
+    learning_rate: float = Field(gt=0, description="of Adam at the start, cosine to zero")
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     options: dict[str, Any] = Field(
@@ -48,7 +49,7 @@ class Settings(BaseModel):
     )
 
 
-def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> Settings:
+def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> Settings:
     """Complete settings: what is given, else the method's and the data set's defaults.
 
     A single channel is distilled to two sequences, others to one: with one, its constant level would be
@@ -73,8 +74,9 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
         "context": entry.context if entry else DEFAULT_CONTEXT,
         "horizon": entry.horizon if entry else DEFAULT_HORIZON,
     }
-    budget = given.pop("budget", None)
-    own = {name: value for name, value in given.items() if name in Settings.model_fields and name != "options"}
+    budget, listed = given.pop("budget", None), given.pop("options", {})
+    require(isinstance(listed, Mapping), f"options={listed!r}: expected names with their values")
+    own = {name: value for name, value in given.items() if name in Settings.model_fields}
     settings = validated(Settings, {**defaults, **own})
     if real_channels is not None:
         settings = _sized(settings, budget, set(own), real_channels)
@@ -82,7 +84,7 @@ def resolve(data: object, *, real_channels: int | None = None, **given: Any) -> 
     inherited = method.options if settings.objective == method.objective else {}
     if settings.parameterization == method.parameterization:
         inherited = {**inherited, **method.parameterization_options}
-    options = {**inherited, **given.get("options", {}), **hyper}
+    options = {**inherited, **listed, **hyper}
     size = settings.context + settings.horizon
     require(
         settings.length >= size,
@@ -165,12 +167,52 @@ def validated(model: type[Model], values: dict[str, Any]) -> Model:
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{first['loc'][0]}={first['input']!r}: {first['msg']}") from None
+        raise InputError(f"{first['loc'][0]}={shortened(first['input'])}: {first['msg']}") from None
+
+
+def shortened(value: object) -> str:
+    """A value as an error shows it."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: ``1e-3`` is a number, ``010`` is ten; no octals, base sixty, dates or ``yes``."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # declared so by yaml
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return int(self.construct_scalar(node))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever a reader of YAML 1.1 or 1.2 would take for something else than text."""
+
+
+for _kind, _pattern, _first in (
+    ("null", r"(null|Null|NULL|~|)$", [*"nN~", ""]),
+    ("bool", r"(true|True|TRUE|false|False|FALSE)$", [*"tTfF"]),
+    ("int", r"[-+]?[0-9]{1,100}$", [*"-+0123456789"]),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$", [*"-+.0123456789"]),
+    ("float", r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$", [*"-+."]),
+):
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def read_yaml(text: str, place: str) -> Any:
+    """YAML without surprises (:class:`_Loader`); what is none ends in one line that begins with ``place``."""
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise InputError(f"{place}: cannot be read as YAML ({reason})") from None
 
 
 def number_or_auto(name: str, text: str) -> int | float | str:
     """The value of a flag that takes a number or ``auto``."""
-    value = yaml.safe_load(text)
+    value = read_yaml(text, f"--{name} {text}")
     require(
         value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)),
         f"--{name} {text}: expected a number or auto",
@@ -182,9 +224,10 @@ def parse_options(pairs: list[str] | None) -> dict[str, Any]:
     """``name=value`` texts as settings; values are read as YAML."""
     result = {}
     for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        require(bool(equals), f"--option {pair}: expected name=value")
-        result[name] = yaml.safe_load(value)
+        name, equals, text = pair.partition("=")
+        value = read_yaml(text, f"--option {pair}")
+        require(bool(name and equals) and value is not None, f"--option {pair}: expected name=value")
+        result[name] = value
     return result
 
 
@@ -192,16 +235,23 @@ def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
     """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
     require(path.is_file(), f"{path}: no such recipe")
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text in UTF-8 ({error.reason})") from None
+    content = read_yaml(text, str(path))
     require(isinstance(content, dict), f"{path}: expected settings, one 'name: value' per line")
     known = {"data", "load", *Settings.model_fields}
     unknown = [str(name) for name in content if name not in known]
     require(not unknown, f"{path}: unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    load, options = content.pop("load", {}), content.pop("options", {})
-    require(isinstance(load, dict) and isinstance(options, dict), f"{path}: 'load' and 'options' hold 'name: value'")
-    return content.pop("data", None), {**content, **load, **options}
+    data, load, options = content.pop("data", None), content.pop("load", {}), content.pop("options", {})
+    require(data is None or isinstance(data, str), f"{path}: data={shortened(data)}: expected a name or a path")
+    named = [isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in (load, options)]
+    require(all(named), f"{path}: 'load' and 'options' hold 'name: value'")
+    twice = [name for name in {**load, **options} if name in known] + [name for name in load if name in options]
+    require(
+        not twice, f"{path}: {', '.join(twice)}: stands beside 'load' and 'options' or under one of them, not elsewhere"
+    )
+    return data, {**content, **load, **options}
 
 
 def recipe_files() -> list[Path]:
@@ -222,13 +272,13 @@ def recipe_file(name: str) -> Path:
 def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:
     """The YAML text of a recipe; its first line is the exact command."""
     content = {"data": data, "load": dict(load_options), **settings.model_dump()}
-    return f"# {command}\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}"
+    return f"# {command}\n{yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)}"
 
 
 def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
     """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
     pair = {"objective": settings.objective, "parameterization": settings.parameterization}
-    usual = resolve(data, real_channels=real_channels, method=settings.method, **pair)
+    usual = resolve(data, real_channels, method=settings.method, **pair)
     words, flags = ["hdt", "distill", data], _flags(settings)
     for name, value in settings.model_dump(exclude={"options"}).items():
         if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
@@ -237,6 +287,9 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
         if value != usual.options.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)] if name in flags else ["--option", f"{name}={value}"]
     for name, value in load_options.items():
+        if name == "dayfirst":
+            words.append("--dayfirst" if value else "--monthfirst")
+            continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)

@@ -49,8 +49,8 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
 
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with
     (iteration, iterations, terms). ``seconds`` counts everything, expert trainings included even when
-    they came from the cache. Equal settings and data give equal bytes on one machine. Raises
-    :class:`hdt.system.errors.InputError` when the loss stops being finite.
+    they came from the cache. Equal settings and data give equal bytes on one machine with an equal number of
+    threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being finite.
     """
     begun = time.perf_counter()
     series = series.to(device_of(settings.device))

@@ -26,7 +26,7 @@ from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.students import STUDENTS
-from hdt.system import machine
+from hdt.system import folders, machine
 from hdt.system.errors import InputError, require
 
 ALWAYS = ("random", "full")
@@ -49,6 +49,7 @@ class Cell(NamedTuple):
     seed: int
 
 
+@machine.memory_refusal("lower --context or --horizon, choose a smaller --student, or --device cpu")
 def compare(
     data: str | Path | pd.DataFrame | Panel,
     *,
@@ -105,7 +106,7 @@ def compare(
     if watch is not None:
         watch("done", len(cells), len(cells))
     if out is not None:
-        _seeds(cells, scores, evaluator, first).to_csv(Path(out) / "cells.csv", index=False)
+        folders.write(Path(out) / "cells.csv", _seeds(cells, scores, evaluator, first).to_csv(index=False))
     for kind in naive.NAIVE:
         found = evaluator.score_naive(kind)
         scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}

@@ -11,7 +11,9 @@ from matplotlib.patches import Rectangle
 from hdt.distillation.methods import METHODS
 from hdt.evaluation.naive import NAIVE
 from hdt.evaluation.paired import REFERENCES
-from hdt.run.report import MARK, REAL
+from hdt.run import glyphs
+from hdt.run.report import MARK, REAL, png
+from hdt.system import folders
 
 PALETTE = (
     "#c0392b", "#2980b9", "#8e44ad", "#27ae60", "#e67e22", "#f1948a", "#7fb3d5", "#d7bde2", "#76d7c4", "#1b4f72",
@@ -22,15 +24,18 @@ HIGHEST = 2.0  # bars and lines above this many times full data are cut
 
 def write(table: pd.DataFrame, title: str, folder: Path) -> list[Path]:
     """Write ``table.csv``, ``table.json``, ``table.md`` and ``table.png`` into ``folder``; return their paths."""
-    paths = [folder / f"table.{kind}" for kind in ("csv", "json", "md", "png")]
-    table.to_csv(paths[0], index=False)
-    table.to_json(paths[1], orient="records", indent=1)
-    paths[2].write_text(f"# {title}\n\n{markdown(table)}", encoding="utf-8")
     vary = varied(table)
-    title = title.removesuffix(" (published)")  # which only the tables show
-    figure = bars(table, title) if vary is None else curve(table, vary, title)
-    figure.savefig(paths[3], dpi=130)
-    return paths
+    short = title.removesuffix(" (published)")  # which only the tables show
+    figure = bars(table, short) if vary is None else curve(table, vary, short)
+    contents: dict[str, str | bytes] = {
+        "csv": table.to_csv(index=False),
+        "json": table.to_json(orient="records", indent=1),
+        "md": f"# {title}\n\n{markdown(table)}",
+        "png": png(figure, 130),
+    }
+    for kind, content in contents.items():
+        folders.write(folder / f"table.{kind}", content)
+    return [folder / f"table.{kind}" for kind in contents]
 
 
 def varied(table: pd.DataFrame) -> str | None:
@@ -105,7 +110,8 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
                     rotation=90, ha="center", va="top", color="white", fontsize=8)  # fmt: skip
     ax.set_xticks(range(len(students)), students)
     ax.set_ylabel("test MSE (scaled units)")
-    ax.set_title(title, fontsize=10)
+    title, font = glyphs.name(title)
+    ax.set_title(title, fontsize=10, **font)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -126,7 +132,8 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))
     ax.set_xlabel(vary)
     ax.set_ylabel("test MSE / that of full data, mean over students")
-    ax.set_title(title, fontsize=10)
+    title, font = glyphs.name(title)
+    ax.set_title(title, fontsize=10, **font)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure

@@ -30,7 +30,8 @@ from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
 from hdt.system.errors import require
-from hdt.system.machine import cache_folder, replacing
+from hdt.system.folders import replacing
+from hdt.system.machine import cache_folder, memory_refusal
 from hdt.training.fit import Diverged, Running, device_of, errors, fit
 
 PROTOCOL = 4  # raise it when anything here changes a number; cached rows of other protocols are ignored
@@ -135,6 +136,7 @@ def check(students: Sequence[str], seeds: int) -> None:
         require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
 
 
+@memory_refusal("choose a smaller --student or --device cpu")
 def evaluate(
     distilled: Distilled,
     data: str | Path | pd.DataFrame | Panel | None = None,
@@ -216,7 +218,7 @@ def kept(file: Path, compute: Callable[[], Score]) -> Score:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
-            part.write_text(json.dumps(score))
+            part.write_text(json.dumps(score), encoding="utf-8")
     except OSError:
         pass
     return score

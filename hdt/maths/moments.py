@@ -56,7 +56,13 @@ class Moments:
 
     def loss(self, weights: Float[Tensor, "D H"]) -> Float[Tensor, ""]:
         """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c."""
-        return (weights * (self.features @ weights - 2 * self.cross)).sum() + self.target
+        return total(weights * (self.features @ weights - 2 * self.cross)) + self.target
+
+
+def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
+    """The sum of all entries, column by column: torch splits one long sum among its threads, and their number would
+    show in the last bits."""
+    return matrix.sum(dim=0).sum()
 
 
 def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
@@ -99,12 +105,12 @@ def centred_gram(gram: Float[Tensor, "n n"], context: int) -> Float[Tensor, "n n
 
 def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]) -> Moments:
     """Moments of features and targets given batch by batch."""
-    total: Moments | None = None
+    found: Moments | None = None
     for features, target in batches:
-        part = Moments(features.T @ features, features.T @ target, target.square().sum(), len(features))
-        total = part if total is None else total + part
-    assert total is not None, "no windows"
-    return total
+        part = Moments(features.T @ features, features.T @ target, total(target.square()), len(features))
+        found = part if found is None else found + part
+    assert found is not None, "no windows"
+    return found
 
 
 def stream(series: Float[Tensor, "T C"], context: int, horizon: int, features: Features, stride: int = 1) -> Moments:

@@ -15,7 +15,6 @@ def drifts(x: np.ndarray) -> bool:
     At most ``POINTS`` block means of it are tested, at the 5% level: drift over years is asked for, not a
     daily cycle. Dickey & Fuller (1979), Kwiatkowski et al. (1992), by statsmodels.
     """
-    from statsmodels.tools.sm_exceptions import InterpolationWarning
     from statsmodels.tsa.stattools import adfuller, kpss
 
     size = -(-len(x) // POINTS)
@@ -23,8 +22,9 @@ def drifts(x: np.ndarray) -> bool:
     if len(means) < 3 * LAGS or np.ptp(means) < 1e-12:
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterpolationWarning)  # the p-value lies outside the table: far enough
-        warnings.simplefilter("ignore", FutureWarning)  # results become objects; both forms are read
+        # p-values outside the table are far enough, lags that say the same again are harmless, and results that
+        # will become objects are read in both forms.
+        warnings.simplefilter("ignore")
         tests = adfuller(means, maxlag=LAGS, autolag=None), kpss(means, nlags="auto")
     unit_root, stationary = (test.pvalue if hasattr(test, "pvalue") else test[1] for test in tests)
     return bool(unit_root > LEVEL and stationary < LEVEL)

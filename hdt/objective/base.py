@@ -99,10 +99,13 @@ class Objective(Part, ABC, Generic[K]):
         """A rough estimate of the memory that one loss and its gradient take, in bytes."""
         return self._graph_bytes(instances, channels)
 
-    def _graph_bytes(self, instances: int, channels: int, stride: int = 1, steps: int = 1) -> int:
+    def _graph_bytes(
+        self, instances: int, channels: int, stride: int = 1, steps: int = 1, batch: int | None = None
+    ) -> int:
+        """The same for ``steps`` on windows at ``stride``, at most ``batch`` at a time."""
         size = self.problem.context + self.problem.horizon
-        count = (self.problem.length - size) // stride + 1
-        return BYTES * COPIES * steps * instances * count * channels * size
+        count = instances * ((self.problem.length - size) // stride + 1)
+        return BYTES * COPIES * steps * min(count, batch or count) * channels * size
 
     @classmethod
     def remedy(cls, options: Mapping[str, Any]) -> str:

@@ -136,4 +136,4 @@ class TrajectoryMatching(Objective[Trajectories]):
         return every
 
     def graph_bytes(self, instances: int, channels: int) -> int:
-        return self._graph_bytes(instances, channels, steps=self.options.steps_synthetic)
+        return self._graph_bytes(instances, channels, 1, self.options.steps_synthetic, self.options.inner_batch)

@@ -37,6 +37,7 @@ from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import windows
 from hdt.objective.base import Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
+from hdt.system.machine import one_thread
 from hdt.system.options import Options
 from hdt.system.parts import Method
 
@@ -106,13 +107,13 @@ class Wiener(Objective[Views]):
             linear.append(View("centred", options.centred, self.centred, real))
         random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        count = (len(series) - context - horizon + 1) * series.shape[1]
-        stride = -(-count // options.most_windows)
+        count = len(series) - context - horizon + 1
+        stride = min(-(-count * series.shape[1] // options.most_windows), count)
         for draw in range(options.draws if options.relu else 0):
             mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
             bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
             features = self.relu(mix.to(series.device), bias.to(series.device))
-            part = series[draw * stride // options.draws :]
+            part = series[draw * stride // options.draws :]  # at least one window is left
             real = moments.stream(part, context, horizon, features, stride).means()
             random.append(View("relu", options.relu, features, real))
         return Views(linear=linear, random=random)
@@ -138,8 +139,9 @@ class Wiener(Objective[Views]):
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
         ridge = self.options.ridge * own.features.diagonal().mean()
-        identity = torch.eye(len(own.features), dtype=own.features.dtype, device=own.features.device)
-        factor, info = torch.linalg.cholesky_ex(own.features + ridge * identity)
+        # Neither the gradient of the ridge nor the factor depends on the number of threads: see moments.total.
+        with one_thread():
+            factor, info = torch.linalg.cholesky_ex(own.features + ridge.expand(len(own.features)).diag())
         if info.item():
             raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
         return torch.cholesky_solve(own.cross, factor)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from hdt.data.frames import Layout
 from hdt.data.series import Panel
 from hdt.distillation import config
-from hdt.run import card, interchange
-from hdt.run.records import HISTORY, RunInfo
+from hdt.run import card, interchange, loading
+from hdt.run.loading import FILES
+from hdt.run.records import EVALUATION
 from hdt.run.synthetic import Synthetic
 from hdt.system import folders
 from hdt.system.errors import InputError, require
@@ -26,12 +25,19 @@ if TYPE_CHECKING:
 
     from hdt.maths.windows import WindowDataset
 
-FILES = ("synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md")
+PLAIN: dict[str, Any] = {  # names of to_long and to_wide, and stamps without periods
+    "time_column": None, "id_column": "unique_id", "target_column": "y", "time_in_column": False, "index": (),
+    "period": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
 class Distilled(Synthetic):
     """The result of a distillation, with its ways to frames and data sets and to a run folder and back."""
+
+    @property
+    def _layout(self) -> Layout:
+        return Layout(**self.info.data.layout)
 
     def to_frame(self) -> pd.DataFrame:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
@@ -40,15 +46,15 @@ class Distilled(Synthetic):
         sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``. Fewer synthetic than
         real channels are called ``synthetic_1`` … and stay in scaled units: each stands for all of them.
         """
-        return interchange.laid_out(self, Layout(**self.info.data.layout))
+        return interchange.laid_out(self, self._layout)
 
     def to_long(self) -> pd.DataFrame:
         """:meth:`to_frame` with the columns ``unique_id``, ``ds`` and ``y``, whatever the caller's layout."""
-        return interchange.laid_out(self, Layout("long"))
+        return interchange.laid_out(self, replace(self._layout, kind="long", **PLAIN))
 
     def to_wide(self) -> pd.DataFrame:
         """:meth:`to_frame` with one column per channel and a DatetimeIndex, whatever the caller's layout."""
-        return interchange.laid_out(self, Layout("wide"))
+        return interchange.laid_out(self, replace(self._layout, kind="wide", **PLAIN))
 
     def to_torch(self, context: int | None = None, horizon: int | None = None) -> WindowDataset:
         """A torch Dataset of (context [L, C], horizon [H, C]) pairs, float32 in scaled units.
@@ -70,7 +76,7 @@ class Distilled(Synthetic):
 
         Raises :class:`InputError` when gluonts is not installed.
         """
-        return interchange.to_gluonts(self)
+        return interchange.to_gluonts(self.to_wide(), self.info.data.step)
 
     def with_panel(self, panel: Panel) -> Distilled:
         """The same result, with the real data at hand for pictures."""
@@ -79,11 +85,12 @@ class Distilled(Synthetic):
     def save(self, folder: str | Path, *, force: bool = False, command: str | None = None) -> Path:
         """Write the run folder in one move: either all of it is there, or none.
 
-        An existing folder is refused unless ``force``, and then only a run folder or an empty one is
-        replaced. Raises :class:`InputError` when the place cannot be written.
+        An existing folder is refused unless ``force``, and then only an empty one is replaced, or a run folder that
+        holds nothing but what hdt wrote. Raises :class:`InputError` when the place cannot be written; where it was
+        taken in the meantime, the run is kept beside it.
         """
         folder = Path(folder)
-        with folders.one_move(folder, "run", force) as scratch:
+        with folders.one_move(folder, "run", own_files, force) as scratch:
             self._write(scratch, folder, command)
         return folder
 
@@ -94,18 +101,19 @@ class Distilled(Synthetic):
         from hdt.run import report  # here: matplotlib takes its time
 
         settings, data = self.info.settings, self.info.data
-        self.to_frame().to_parquet(folder / "synthetic.parquet")
+        (folder / loading.SERIES).write_bytes(interchange.parquet(self.to_frame()))
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
-        (folder / "params.safetensors").write_bytes(save(arrays))  # its own save_file leaves mode 600
-        (folder / "run.json").write_text(self.info.model_dump_json(indent=1))
+        (folder / loading.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
+        (folder / loading.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
         command = command or config.command(settings, source, data.load_options, len(data.columns))
         recipe = config.write_recipe(settings, source, data.load_options, command)
-        (folder / "recipe.yaml").write_text(recipe)
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
-        (folder / "README.md").write_text(card.card(self, command), encoding="utf-8")
-        report.write(self, folder, target)
+        (folder / loading.RECIPE).write_text(recipe, encoding="utf-8")
+        history = "".join(json.dumps(entry) + "\n" for entry in self.history)
+        (folder / loading.METRICS).write_text(history, encoding="utf-8")
+        (folder / loading.CARD).write_text(card.card(self, command), encoding="utf-8")
+        (folder / report.PAGE).write_text(report.page(self, folder, target), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Distilled:
@@ -113,57 +121,40 @@ class Distilled(Synthetic):
 
         Raises :class:`InputError` naming the file that is missing, damaged or does not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
+        if not folder.is_dir():
+            folders.recover(folder)
         require(folder.is_dir(), f"{folder}: no such run folder; make one with 'hdt distill DATA --out {folder}'")
         for name in FILES:
             require((folder / name).is_file(), f"{folder}: {name} is missing, so this is not a complete run folder")
-        try:
-            info = RunInfo.model_validate_json((folder / "run.json").read_text())
-            lines = (folder / "metrics.jsonl").read_text().splitlines()
-            history = HISTORY.validate_python([json.loads(line) for line in lines])
-            params = load_file(folder / "params.safetensors")
-            frame = pd.read_parquet(folder / "synthetic.parquet")
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            file = folder / ("run.json" if error.title == "RunInfo" else "metrics.jsonl")
-            raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
-        except (ValueError, OSError, SafetensorError) as error:
-            raise InputError(f"{folder}: a file cannot be read ({str(error).splitlines()[0]})") from error
-        values = decode(params, info, folder)
+        info = loading.read_info(folder)
+        info = info.model_copy(update={"settings": loading.read_settings(info, folder)})
+        history = loading.read_history(folder, info.settings.iterations)
+        params, frame = loading.read_params(folder), loading.read_series(folder)
+        values = loading.decode(params, info, frame.select_dtypes("float").size, folder)
         distilled = cls(values, params, info, history)
-        expected = distilled.to_frame()
-        same = list(frame.columns) == list(expected.columns) and frame.shape == expected.shape
-        require(same, f"{folder / 'synthetic.parquet'}: columns or rows differ from what run.json describes")
-        numbers = expected.select_dtypes("number").columns
-        close = np.allclose(frame[numbers], expected[numbers], rtol=1e-4, atol=1e-4 * max(info.scaler_std))
-        require(close, f"{folder / 'synthetic.parquet'}: values differ from those of params.safetensors")
+        unit = np.broadcast_to(np.maximum(1, np.abs(values).max(axis=1, keepdims=True)), values.shape)
+        centred = info.model_copy(update={"scaler_mean": [0.0] * len(info.scaler_mean)})
+        try:
+            with np.errstate(over="ignore"):
+                expected, scale = distilled.to_frame(), cls(unit, params, centred).to_frame()
+        except (ValueError, TypeError, ArithmeticError) as error:
+            wrong = "data.first_stamp, data.step or data.layout is wrong"
+            raise InputError(f"{folder / loading.RUN}: {wrong} ({error})") from None
+        if interchange.names(frame) == interchange.names(expected):
+            frame.columns = expected.columns  # parquet makes text of numbers and tuples
+        loading.check_series(frame, expected, scale, folder)
         return distilled
 
 
-def decode(params: Mapping[str, np.ndarray], info: RunInfo, folder: Path) -> np.ndarray:
-    """The series [N, M, C] of stored parameters, whose names, shapes and finiteness are checked."""
-    import torch
+def own_files(folder: Path) -> set[str]:
+    """The names of all files that hdt writes into a run folder; raises :class:`InputError` when it is none."""
+    from hdt.run import report
 
-    from hdt.parameterization import Size, build
-
-    settings = info.settings
-    size = Size(settings.sequences, settings.length, settings.channels or len(info.data.columns))
-    parameterization = build(settings.parameterization, size, {**settings.options, **info.chosen})
-    shapes = parameterization.shapes()
-    found = {name: array.shape for name, array in params.items()}
-    file = folder / "params.safetensors"
-    require(found == shapes, f"{file}: arrays {found} do not fit run.json, which asks for {shapes}")
-    require(all(np.isfinite(a).all() for a in params.values()), f"{file}: holds values that are not finite")
-    try:
-        return parameterization.decode({name: torch.from_numpy(array) for name, array in params.items()}).numpy()
-    except (RuntimeError, IndexError) as error:
-        raise InputError(f"{file}: cannot be decoded ({str(error).splitlines()[0]})") from None
+    loading.read_info(folder)
+    return {*FILES, EVALUATION, report.PAGE, *(f"{name}.png" for name in report.CAPTIONS)}
 
 
 def check_target(folder: Path, force: bool) -> None:
     """Refuse a place that a run cannot be saved to, before the work is done."""
-    folders.check_target(folder, "run", force)
+    folders.check_target(folder, "run", own_files, force)

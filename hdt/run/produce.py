@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from hdt.data import datasets
 from hdt.data.frames import format_step
@@ -18,12 +19,16 @@ from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES
 from hdt.run.distilled import Distilled
-from hdt.run.records import DataInfo, Distance, RunInfo
+from hdt.run.records import DataInfo, Distance, RunInfo, in_words
 from hdt.system import machine
-from hdt.system.errors import require
+from hdt.system.errors import InputError, readable, require
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
+SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
+SIZES = {  # the hyperparameters that memory grows with
+    "segments", "batch", "inner_batch", "expert_batch", "features", "steps_synthetic", "most_real", "group",
+}  # fmt: skip
 Watcher = Callable[[int, int, dict[str, float]], None]
 
 
@@ -31,7 +36,7 @@ class LittleCompression(UserWarning):
     """A distillation that is about to return nearly as many numbers as it was given."""
 
 
-def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
+def distill(data: Any, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
     """Distil a series into a short synthetic one on which forecasters train as well.
 
     ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe
@@ -39,7 +44,8 @@ def distill(data: str | Path | pd.DataFrame | Panel, *, watch: Watcher | None = 
     objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
     what is not given comes from the method and the data set. ``watch`` is called after each iteration
     with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
-    bytes on one machine. Raises :class:`hdt.system.errors.InputError` for bad input.
+    bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
+    Raises :class:`hdt.system.errors.InputError` for bad input.
     """
     panel, resolved = prepare(data, **settings)
     little = little_compression(panel, resolved)
@@ -68,7 +74,7 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
 
 
 def prepare(
-    data: str | Path | pd.DataFrame | Panel, *, progress: datasets.Progress | None = None, **settings: Any
+    data: str | Path | pd.DataFrame | Panel, progress: datasets.Progress | None = None, /, **settings: Any
 ) -> tuple[Panel, Settings]:
     """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
     loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
@@ -79,7 +85,7 @@ def prepare(
         # Settings first: a wrong flag should not cost reading the data.
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
-    resolved = config.resolve(panel.source, real_channels=panel.channels, **settings)
+    resolved = config.resolve(panel.source, panel.channels, **settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -93,16 +99,13 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
     import torch
 
-    from hdt.distillation.loop import objective_of
     from hdt.parameterization import Size, build
 
     little, channels = little_compression(panel, settings), settings.channels or panel.channels
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
-    instances, floats = parameterization.instances(), parameterization.floats()
-    graph = objective_of(settings).graph_bytes(instances, channels)
-    data = 3 * panel.values.nbytes
+    floats = parameterization.floats()
     return {
         "data": panel.name,
         "train_rows": panel.borders[0],
@@ -110,14 +113,46 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
         "synthetic_channels": channels,
         "floats": floats,
         "compression": panel.borders[0] * panel.channels / floats,
-        "estimated_memory_mb": round(BASE_MEMORY_MB + (graph + data) / 2**20),
+        "estimated_memory_mb": estimated_memory_mb(panel, settings, parameterization.instances()),
         "settings": settings.model_dump(),
         **({"note": little} if little else {}),
     }
 
 
+def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
+    """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
+    from hdt.distillation.loop import objective_of
+
+    graph = objective_of(settings).graph_bytes(instances, settings.channels or panel.channels)
+    return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
+
+
+def less_memory(settings: Settings) -> str:
+    """What to lower when memory does not suffice."""
+    options = sorted(SIZES & settings.options.keys())
+    flags = ["--length"] + ["--sequences"] * (settings.sequences > 1) + [f"--option {name}" for name in options]
+    return f"lower {', '.join(flags[:-1])}{' or ' if flags[1:] else ''}{flags[-1]}"
+
+
+def check_memory(panel: Panel, settings: Settings) -> None:
+    """Refuse, before the work, a distillation that cannot fit into the memory of the machine."""
+    from hdt.training.fit import device_of
+
+    have, need = machine.memory_mb(device_of(settings.device)), estimated_memory_mb(panel, settings, settings.sequences)
+    require(
+        have is None or need <= SLACK * have,
+        f"this needs about {need:,} MB of memory, and the machine has {have or 0:,.0f}; {less_memory(settings)}",
+    )
+
+
 def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:
     """:func:`distill` once the data and the settings are known."""
+    check_memory(panel, settings)
+    with machine.memory_refusal(less_memory(settings)):
+        return _distilled(panel, settings, watch)
+
+
+def _distilled(panel: Panel, settings: Settings, watch: Watcher | None) -> Distilled:
     import torch
 
     from hdt.distillation.loop import optimise
@@ -134,39 +169,44 @@ def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = N
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
-    info = RunInfo(
-        settings=settings,
-        data=DataInfo(
-            name=panel.name,
-            source=panel.source,
-            load_options=dict(panel.load_options),
-            rows=len(panel.values),
-            borders=panel.borders,
-            columns=list(panel.columns),
-            first_stamp=str(panel.index[0]),
-            step=format_step(panel.step),
-            layout=vars(panel.layout),
-            train_sha256=panel.train_sha256(),
-            notices=[*panel.notices, *(notice for notice in (little, drift) if notice)],
-        ),
-        scaler_mean=panel.scaler.mean.tolist(),
-        scaler_std=panel.scaler.std.tolist(),
-        floats=floats,
-        compression=train.numel() / floats,
-        seconds=round(outcome.seconds, 3),
-        peak_rss_mb=machine.peak_rss_mb(),
-        device=machine.device_name(str(device_of(settings.device))),
-        versions=machine.versions(),
-        psd_gap=float(bound.psd_gap.mean()),
-        acf_gap=float(bound.acf_gap.mean()),
-        psd_gaps=bound.psd_gap.tolist(),
-        acf_gaps=bound.acf_gap.tolist(),
-        harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
-        distance=Distance(
-            start=None if settings.start == "phase" else started,
-            nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
-        ),
-        chosen=outcome.chosen,
-    )
+    try:
+        info = RunInfo(
+            settings=settings,
+            data=DataInfo(
+                name=readable(panel.name),
+                source=None if panel.source is None else readable(panel.source),
+                load_options=dict(panel.load_options),
+                rows=len(panel.values),
+                borders=panel.borders,
+                columns=list(panel.columns),
+                first_stamp=str(panel.index[0]),
+                step=format_step(panel.step),
+                layout=vars(panel.layout),
+                train_sha256=panel.train_sha256(),
+                notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
+            ),
+            scaler_mean=panel.scaler.mean.tolist(),
+            scaler_std=panel.scaler.std.tolist(),
+            floats=floats,
+            compression=train.numel() / floats,
+            seconds=round(outcome.seconds, 3),
+            peak_rss_mb=machine.peak_rss_mb(),
+            device=machine.device_name(str(device_of(settings.device))),
+            versions=machine.versions(),
+            psd_gap=float(bound.psd_gap.mean()),
+            acf_gap=float(bound.acf_gap.mean()),
+            psd_gaps=bound.psd_gap.tolist(),
+            acf_gaps=bound.acf_gap.tolist(),
+            harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
+            distance=Distance(
+                start=None if settings.start == "phase" else started,
+                nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
+            ),
+            chosen=outcome.chosen,
+        )
+    except ValidationError as error:
+        raise InputError(
+            f"the result is out of range ({in_words(error)}); lower --learning-rate (now {settings.learning_rate:g})"
+        ) from None
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from hdt.distillation import config
+from hdt.system import folders
 from hdt.system.errors import InputError
-from hdt.system.machine import replacing
 
-SCHEMA_VERSION = 1
 EVALUATION = "evaluation.json"
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Gap = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def in_words(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'content'}: {first['msg']}"
 
 
 class Strict(BaseModel):
@@ -27,14 +35,21 @@ class DataInfo(Strict):
     name: str
     source: str | None
     load_options: dict[str, Any]
-    rows: int
+    rows: int = Field(ge=1)
     borders: tuple[int, int, int]
-    columns: list[str]
+    columns: list[str] = Field(min_length=1)
     first_stamp: str
     step: str
     layout: dict[str, Any]
     train_sha256: str
     notices: list[str]
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataInfo:
+        train, val, test = self.borders
+        if not 0 < train <= val <= test <= self.rows:
+            raise ValueError(f"borders {train}/{val}/{test} do not fit {self.rows} rows")
+        return self
 
 
 class Distance(Strict):
@@ -43,8 +58,8 @@ class Distance(Strict):
     ``start`` is null when the optimisation did not start from one; ``nearest`` is over all of them.
     """
 
-    start: float | None
-    nearest: float
+    start: Gap | None
+    nearest: Gap
 
 
 class RunInfo(Strict):
@@ -53,24 +68,37 @@ class RunInfo(Strict):
     ``chosen`` holds the values of hyperparameters that were read from the data.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     settings: config.Settings
     data: DataInfo
-    scaler_mean: list[float]
-    scaler_std: list[float]
-    floats: int
-    compression: float
-    seconds: float
-    peak_rss_mb: float | None
+    scaler_mean: list[Finite]
+    scaler_std: list[Positive]
+    floats: int = Field(ge=1)
+    compression: Positive
+    seconds: Gap
+    peak_rss_mb: Gap | None
     device: str
     versions: dict[str, str]
-    psd_gap: float
-    acf_gap: float
-    psd_gaps: list[float]
-    acf_gaps: list[float]
+    psd_gap: Gap
+    acf_gap: Gap
+    psd_gaps: list[Gap]
+    acf_gaps: list[Gap]
     harmonics: list[list[int]] | None
     distance: Distance
-    chosen: dict[str, int | float] = {}
+    chosen: dict[str, int | Finite] = {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> RunInfo:
+        real = len(self.data.columns)
+        synthetic, bins = self.settings.channels or real, self.settings.length // 2 + 1
+        lists = {"scaler_mean": real, "scaler_std": real, "psd_gaps": synthetic, "acf_gaps": synthetic}
+        lists |= {} if self.harmonics is None else {"harmonics": synthetic}
+        for name, count in lists.items():
+            if len(getattr(self, name)) != count:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} channels")
+        if any(not 0 <= bin < bins for kept in self.harmonics or [] for bin in kept):
+            raise ValueError(f"harmonics are not among the {bins} bins of {self.settings.length} steps")
+        return self
 
 
 class EvaluationRow(Strict):
@@ -93,9 +121,8 @@ HISTORY = TypeAdapter(list[dict[str, float]])
 
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Keep evaluation rows beside a run, where the report finds them."""
-    with replacing(folder / EVALUATION) as part:
-        part.write_bytes(ROWS.dump_json(ROWS.validate_python(rows), indent=1))
+    """Keep evaluation rows beside a run, where the report finds them; raises :class:`InputError` when it cannot."""
+    folders.write(folder / EVALUATION, ROWS.dump_json(ROWS.validate_python(rows), indent=1))
 
 
 def read_evaluation(folder: Path) -> list[EvaluationRow]:
@@ -106,4 +133,4 @@ def read_evaluation(folder: Path) -> list[EvaluationRow]:
     try:
         return ROWS.validate_json(file.read_bytes())
     except ValidationError as error:
-        raise InputError(f"{file}: {error.errors()[0]['msg']}; evaluate the run again") from None
+        raise InputError(f"{file}: {in_words(error)}; evaluate the run again") from None

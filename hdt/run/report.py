@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.maths import spectrum
-from hdt.run import timeaxis
+from hdt.run import glyphs, timeaxis
 from hdt.run.records import read_evaluation
+from hdt.system import folders
+from hdt.system.errors import readable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,21 +31,30 @@ if TYPE_CHECKING:
 
 REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
 MOST_CHANNELS = 6
+PAGE = "report.html"
 
 
-def write(distilled: Synthetic, folder: Path, target: Path | None = None, *, pngs: bool = False) -> Path:
-    """Write ``report.html`` (and PNGs) into ``folder``, which the page calls ``target`` if that is given; its path.
+def write(distilled: Synthetic, folder: Path) -> Path:
+    """Write ``report.html`` and its pictures as PNG files into ``folder``; the path of the page.
 
-    Without the real data (``distilled.panel`` is None) only the synthetic side is drawn.
+    Without the real data (``distilled.panel`` is None) only the synthetic side is drawn. Raises
+    :class:`hdt.system.errors.InputError` when the folder cannot be written.
     """
+    images = _images(distilled, folder)
+    for name, image in images.items():
+        folders.write(folder / f"{name}.png", image)
+    folders.write(folder / PAGE, _page(distilled, images, folder, folder))
+    return folder / PAGE
+
+
+def page(distilled: Synthetic, folder: Path, target: Path) -> str:
+    """The text of ``report.html`` in ``folder``, which the page calls ``target``."""
+    return _page(distilled, _images(distilled, folder), folder, target)
+
+
+def _images(distilled: Synthetic, folder: Path) -> dict[str, bytes]:
     figures = {**_evaluated(folder), **draw(distilled)}
-    images = {name: _png(figure) for name, figure in figures.items()}
-    if pngs:
-        for name, image in images.items():
-            (folder / f"{name}.png").write_bytes(image)
-    page = folder / "report.html"
-    page.write_text(_page(distilled, images, folder, target or folder), encoding="utf-8")
-    return page
+    return {name: png(figure) for name, figure in figures.items()}
 
 
 def draw(distilled: Synthetic) -> dict[str, Figure]:
@@ -89,7 +100,8 @@ def _grid(distilled: Synthetic, paint: Callable[[Axes, int], None], xlabel: str,
             ax.axis("off")
             continue
         paint(ax, c)
-        ax.set_title(columns[c], fontsize=9)
+        title, font = glyphs.name(columns[c])
+        ax.set_title(title, fontsize=9, **font)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[max(0, shown - width) : shown]:
@@ -221,9 +233,10 @@ def _loss(history: list[dict[str, float]]) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as the content of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -290,7 +303,7 @@ def _rows(rows: list[tuple[str, str, str]]) -> str:
 def _evaluation(folder: Path, target: Path) -> str:
     rows = read_evaluation(folder)
     if not rows:
-        return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(str(target))}</code></p>"
+        return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(readable(str(target)))}</code></p>"
     names = ("student", "trained on", "test MSE", "test MAE", "vs full", "training")
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     body = "".join(

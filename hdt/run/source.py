@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hdt.data import datasets
+from hdt.data.registry import find
 from hdt.data.series import Panel
 from hdt.run.distilled import Distilled
 from hdt.system.errors import InputError, require
@@ -20,7 +22,14 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
-    return datasets.load(source, **info.load_options)
+    if data is None and find(source) is None and not Path(source).exists():
+        raise InputError(f"{source}: not found from this folder, and this run was made from it; give it with --data")
+    try:
+        return datasets.load(source, **info.load_options)
+    except InputError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"run.json: data.load_options {info.load_options} cannot be used ({error})") from None
 
 
 def same_data(distilled: Distilled, panel: Panel) -> None:

@@ -11,3 +11,8 @@ def require(condition: bool, message: str) -> None:
     """Raise :class:`InputError` with ``message`` unless ``condition`` holds."""
     if not condition:
         raise InputError(message)
+
+
+def readable(name: str) -> str:
+    """A name as it can be kept in a text file: a file's may hold bytes that the locale could not read."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
-OUT_OF_MEMORY = ("DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "bad_alloc",
+    "Storage size calculation overflowed",
+    "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -25,17 +29,6 @@ def cache_folder() -> Path:
     import pooch
 
     return Path(os.environ.get("HDT_CACHE_DIR") or pooch.os_cache("hdt"))
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``file`` in one move; a failure leaves ``file`` as it was."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,6 +45,31 @@ def memory_refusal(advice: str) -> Iterator[None]:
             raise
         where = "CUDA memory" if "CUDA" in text or isinstance(error, torch.cuda.OutOfMemoryError) else "memory"
         raise InputError(f"out of {where}; {advice}") from error
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread of the CPU, for the few operations whose result depends on how many there are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def memory_mb(device: torch.device) -> float | None:
+    """Memory in MB of the machine, or of a CUDA device, free or not; None where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory / 2**20)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    except (AttributeError, ValueError, OSError):  # Windows and others
+        return None
 
 
 def versions() -> dict[str, str]:
@@ -90,12 +108,13 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         yield lambda: round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
         return
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: begin the high-water mark anew
     found: list[float | None] = []
 
     def read() -> float | None:
         try:
-            line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            line = next(x for x in status.splitlines() if x.startswith("VmHWM"))
         except (OSError, StopIteration):
             return peak_rss_mb()
         return round(int(line.split()[1]) / 2**10, 1)

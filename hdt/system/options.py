@@ -1,11 +1,16 @@
-"""Hyperparameters: the base of those of every objective and every parameterization."""
+"""Hyperparameters: the base of those of every objective and every parameterization, and of all settings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticCustomError
+
+LARGEST_WHOLE = 2**31 - 1  # what every index and size fits
+LARGEST = 1e37  # what float32 holds, with some room
+LARGEST_SEED = 2**63 - 1  # torch's generators take twice that, its integer tensors no more
 
 Own = TypeVar("Own", bound="Options")
 
@@ -24,3 +29,16 @@ class Options(BaseModel):
     def of(cls: type[Own], options: Mapping[str, Any]) -> Own:
         """Its own of ``options``, checked; raises pydantic's ValidationError."""
         return cls(**cls.own(options))
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _plain(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Numbers only where numbers are meant, none beyond what torch computes with."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("plain", "Input should not be true or false")
+        found = check(value)
+        whole = LARGEST_SEED if info.field_name == "seed" else LARGEST_WHOLE
+        largest = whole if isinstance(found, int) else LARGEST
+        if isinstance(found, int | float) and abs(found) > largest:
+            raise PydanticCustomError("plain", f"Input should be at most {largest:,}")
+        return found

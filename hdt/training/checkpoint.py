@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hdt.system.errors import InputError
-from hdt.system.machine import replacing
+from hdt.system.folders import replacing
 
 
 class Checkpoint(NamedTuple):

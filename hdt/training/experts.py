@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from hdt.maths.windows import windows
 from hdt.students import build, flatten
-from hdt.system.machine import replacing
+from hdt.system.folders import replacing
 from hdt.training.fit import seeded
 
 VERSION = 2  # raise it when a change here alters the weights

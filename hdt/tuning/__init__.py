@@ -18,6 +18,7 @@ import pandas as pd
 from hdt.data.series import Panel
 from hdt.run.distilled import Distilled
 from hdt.system.errors import require
+from hdt.system.options import LARGEST_SEED
 from hdt.tuning.forecaster import MODELS, Forecaster
 
 __all__ = ["Forecaster", "finetune"]
@@ -48,6 +49,8 @@ def finetune(
     require(model in MODELS, f"unknown model {model!r}; known: {', '.join(MODELS)}")
     if not isinstance(distilled, Distilled):
         distilled = Distilled.load(distilled)
+    seed = settings.get("seed", 0)
+    require(isinstance(seed, int) and 0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
     panel = real_data(distilled, data)
     if model != "moirai":
         from hdt.tuning.student import tune_student

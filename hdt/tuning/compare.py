@@ -24,6 +24,7 @@ from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
 from hdt.system.errors import require
+from hdt.system.machine import memory_refusal
 from hdt.training import checkpoint
 from hdt.training.fit import device_of
 from hdt.tuning.base import check_size, load_base, parameters
@@ -96,6 +97,7 @@ class Work:
         return {"method": method, **size, "context": run.context, "horizon": run.horizon}
 
 
+@memory_refusal("lower --batch or --context, or choose a smaller --base")
 def compare(
     distilled: Distilled,
     *,

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import Table, format_step, parse_step, read_frame
+from hdt.data.frames import Table, format_step, parse_step, read_frame, suffixed
+from hdt.data.stamps import following
 from hdt.students import STUDENTS
 from hdt.system import folders
 from hdt.system.errors import InputError, require
@@ -34,10 +35,12 @@ MODELS = Named("model", lambda: {**dict.fromkeys(STUDENTS, STUDENT), "moirai": "
 class Forecaster(ABC):
     """A fine-tuned model that forecasts the H steps after a context of L steps.
 
-    ``any_column``: whether it forecasts columns that it was not tuned on.
+    ``any_column``: whether it forecasts columns that it was not tuned on. ``files``: names of what it keeps beside
+    forecaster.json.
     """
 
     any_column: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]]
 
     def __init__(self, record: ForecasterRecord) -> None:
         self.record = record
@@ -75,8 +78,8 @@ class Forecaster(ABC):
         quantiles: Sequence[float] | None = None,
         *,
         time_column: str | None = None,
-        id_column: str = "unique_id",
-        target_column: str = "y",
+        id_column: str | None = None,
+        target_column: str | None = None,
     ) -> pd.DataFrame:
         """The H steps after the last row of ``frame``, in its layout, units, ids and time step.
 
@@ -97,16 +100,17 @@ class Forecaster(ABC):
                 f"{listed(self.columns)}; drop it, or tune on data that has it",
             )
         predicted = self._predict(recent, table.columns, levels)
-        return _laid_out(frame, table, self.horizon, levels, predicted)
+        return _laid_out(table, self.horizon, levels, predicted)
 
     def save(self, folder: str | Path, *, force: bool = False) -> Path:
         """Write the forecaster folder in one move: either all of it is there, or none.
 
-        An existing folder is refused unless ``force``, and then only a forecaster folder or an empty one is
-        replaced. Raises :class:`hdt.system.errors.InputError` when the place cannot be written.
+        An existing folder is refused unless ``force``, and then only an empty one is replaced, or a forecaster
+        folder that holds nothing but what hdt wrote. Raises :class:`hdt.system.errors.InputError` when the place
+        cannot be written; where it was taken in the meantime, the forecaster is kept beside it.
         """
         folder = Path(folder)
-        with folders.one_move(folder, "forecaster", force) as scratch:
+        with folders.one_move(folder, "forecaster", own_files, force) as scratch:
             (scratch / RECORD).write_text(self.record.model_dump_json(indent=1), encoding="utf-8")
             self._write(scratch)
         return folder
@@ -115,10 +119,7 @@ class Forecaster(ABC):
     def load(folder: str | Path) -> Forecaster:
         """Read a forecaster folder back; raises :class:`InputError` naming the file that is missing or damaged."""
         record = read_record(Path(folder))
-        require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
-        module, name = MODELS[record.model].split(":")
-        kind: type[Forecaster] = getattr(import_module(module), name)
-        return kind._read(Path(folder), record)
+        return _kind(Path(folder), record)._read(Path(folder), record)
 
     @abstractmethod
     def test_errors(self, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
@@ -156,11 +157,29 @@ class Forecaster(ABC):
         return recent
 
 
+def _kind(folder: Path, record: ForecasterRecord) -> type[Forecaster]:
+    require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
+    module, name = MODELS[record.model].split(":")
+    kind: type[Forecaster] = getattr(import_module(module), name)
+    return kind
+
+
+def own_files(folder: Path) -> set[str]:
+    """The names of all files that hdt writes into a forecaster folder; raises :class:`InputError` when it is none."""
+    return {RECORD, *_kind(folder, read_record(folder)).files}
+
+
+def check_target(folder: Path, force: bool) -> None:
+    """Refuse a place that a forecaster cannot be saved to, before the work is done."""
+    folders.check_target(folder, "forecaster", own_files, force)
+
+
 def _check_step(table: Table, step: str) -> None:
     """Refuse stamps that do not follow each other by ``step``; few monthly ones may look like days."""
-    usual = pd.date_range(table.stamps[0], periods=len(table.stamps), freq=parse_step(step))
+    known = parse_step(step)
+    alike = isinstance(known, int) == isinstance(table.step, int)
     require(
-        usual.equals(table.stamps.as_unit(usual.unit)),
+        alike and following(table.stamps[0], known, len(table.stamps), table.layout.unit).equals(table.stamps),
         f"frame: its step is {format_step(table.step)}, this forecaster was tuned on steps of {step}; resample it",
     )
 
@@ -192,30 +211,21 @@ def _levels(quantiles: Sequence[float] | None) -> list[float] | None:
 
 
 def _laid_out(
-    frame: pd.DataFrame,
     table: Table,
     horizon: int,
     levels: Sequence[float] | None,
     predicted: Mapping[float | None, np.ndarray],
 ) -> pd.DataFrame:
     """Forecasts as the caller's frame is laid out, after its last stamp."""
-    layout, labels = table.layout, _labels(frame, table)
-    stamps = pd.date_range(table.stamps[-1], periods=horizon + 1, freq=table.step, unit=table.stamps.unit)[1:]
+    layout, labels = table.layout, table.layout.own(table.columns)
+    stamps = following(table.stamps[-1], table.step, horizon + 1, table.layout.unit)[1:]
     if levels is None:
         return layout.frame(predicted[None], stamps, labels)
     if layout.kind == "wide":
-        names = [f"{label}/{level}" for label in labels for level in levels]
+        names = [suffixed(label, str(level)) for label in labels for level in levels]
         values = np.stack([predicted[level] for level in levels], axis=2)  # [H, C, quantiles]
         return layout.frame(values.reshape(horizon, -1), stamps, names)
     target = layout.target_column
     frames = {f"{target}/{level}": layout.frame(predicted[level], stamps, labels) for level in levels}
     first = next(iter(frames.values())).drop(columns=target)
     return first.assign(**{name: long[target] for name, long in frames.items()})
-
-
-def _labels(frame: pd.DataFrame, table: Table) -> list[Any]:
-    """The caller's own column labels or ids, which need not be text."""
-    if table.layout.kind == "long":
-        return list(pd.unique(frame[table.layout.id_column].dropna()))
-    time = table.layout.time_column if table.layout.time_in_column else None
-    return [column for column in frame.columns if time is None or str(column) != time]

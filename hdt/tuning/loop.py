@@ -61,8 +61,7 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         first = step * batch
         passes = range(first // count, (first + batch - 1) // count + 1)
         self.orders = {p: self.orders[p] if p in self.orders else self._order(p) for p in passes}
-        offset = first - passes[0] * count
-        return torch.cat([self.orders[p] for p in passes])[offset : offset + batch]
+        return torch.cat([self.orders[p][max(first - p * count, 0) : first + batch - p * count] for p in passes])
 
     def _generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed((1_000_003 * self.plan.seed + number) % 2**63)

@@ -50,6 +50,7 @@ class MoiraiForecaster(Forecaster):
     """A Moirai network; forecasts any column, which it scales by itself, with quantiles from its samples."""
 
     any_column = True
+    files = bases.FILES
 
     def __init__(self, record: ForecasterRecord, network: MoiraiModule) -> None:
         super().__init__(record)
@@ -154,8 +155,8 @@ def tune_values(
     combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with (step, steps, validation
     CRPS), counted over all learning rates. The test part is not read.
 
-    The forecaster's ``training`` facts: ``steps``, ``samples`` (univariate windows seen) and ``seconds`` of
-    all trainings; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of the kept one until its best step,
+    The forecaster's ``training`` facts: ``samples`` (univariate windows seen) and ``seconds`` of all trainings;
+    ``steps`` of the kept one; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of it until its best step,
     which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
     Raises :class:`hdt.system.errors.InputError` for bad input and lack of memory.
     """
@@ -206,7 +207,7 @@ def tune_values(
         "licence": bases.licence(base),
         "parameters": bases.parameters(network),
         "windows": len(train),
-        "steps": count,
+        "steps": outcome.steps,
         "samples": count * batch,
         "seconds": seconds,
         "seconds_per_step": seconds / count,

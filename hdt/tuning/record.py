@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hdt.data.frames import parse_step
 from hdt.data.series import Scaler
-from hdt.run.records import Strict
+from hdt.run.records import Strict, in_words
 from hdt.system.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ class ForecasterRecord(Strict):
     def _a_step(cls, step: str | None) -> str | None:
         if step is not None:
             try:
-                later = EPOCH + parse_step(step)
+                known = parse_step(step)
+                forward = known > 0 if isinstance(known, int) else EPOCH + known > EPOCH
             except ValueError:
                 raise ValueError(f"{step!r} is no ISO duration and no pandas frequency") from None
-            if not later > EPOCH:
+            if not forward:
                 raise ValueError(f"{step!r} does not lead forward in time")
         return step
 
@@ -85,9 +86,7 @@ def read_record(folder: Path) -> ForecasterRecord:
     try:
         return ForecasterRecord.model_validate_json(file.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{file}: {place or 'content'}: {first['msg']}") from None
+        raise InputError(f"{file}: {in_words(error)}") from None
 
 
 def write_weights(network: nn.Module, folder: Path) -> None:

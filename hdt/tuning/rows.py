@@ -28,4 +28,5 @@ class Rows:
 
     def evenly(self, most: int) -> Float[Tensor, "B window"]:
         """At most so many rows, evenly spaced from the first to the last."""
-        return self[torch.linspace(0, len(self) - 1, min(len(self), most)).long()]
+        count = min(len(self), most)
+        return self[torch.arange(count) * (len(self) - 1) // max(count - 1, 1)]

@@ -21,13 +21,15 @@ from hdt.system import machine
 from hdt.system.errors import InputError, require
 from hdt.training.fit import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.record import ForecasterRecord, ScalerRecord, read_weights, write_weights
+from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
 
 Watcher = Callable[[int, int, float], None]
 
 
 class StudentForecaster(Forecaster):
     """A student with the scaler of its data; forecasts on the CPU, in float32."""
+
+    files = (WEIGHTS,)
 
     def __init__(self, record: ForecasterRecord, network: Student) -> None:
         require(record.scaler is not None, f"a {record.model} forecaster needs the scaler of its data")
@@ -136,9 +138,9 @@ def tune_student(
     those of :class:`hdt.training.fit.Running`; ``lr``, ``batch`` and ``augment`` those of training. ``watch`` is called
     with (step, steps, validation error), counted over all trainings that validation chooses from.
 
-    The forecaster's ``training`` facts: ``steps``, ``samples`` (windows seen) and ``seconds`` of all these
-    trainings, each of them in ``trainings``; ``learning_rate`` and ``steps_to_best`` of the one that was kept (null
-    and 0 when the base was); ``validation_mse``, and of the base ``validation_mse_before``. Raises
+    The forecaster's ``training`` facts: ``steps`` of the best of these trainings, ``samples`` (windows seen) and
+    ``seconds`` of all, each of them in ``trainings``; ``learning_rate`` and ``steps_to_best`` of the one that was kept
+    (null and 0 when the base was); ``validation_mse``, and of the base ``validation_mse_before``. Raises
     :class:`hdt.system.errors.InputError` for bad input, a diverging training and lack of memory.
     """
     require(model in STUDENTS, f"unknown student {model!r}; known: {', '.join(STUDENTS)}")
@@ -185,7 +187,8 @@ def tune_student(
         "base": None if base is None else str(base),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "windows": task.windows,
-        **{name: sum(getattr(each.run, name) for each in tried) for name in ("steps", "samples", "seconds")},
+        "steps": best.run.steps,
+        **{name: sum(getattr(each.run, name) for each in tried) for name in ("samples", "seconds")},
         "learning_rate": None if kept else best.training.lr,
         "steps_to_best": 0 if kept else best.run.best_step,
         "trainings": [each.facts() for each in tried],

@@ -19,7 +19,7 @@ import torch
 from report import write
 from variants import TINY, VARIANTS, Effort, run
 
-from hdt.system.machine import replacing
+from hdt.system.folders import replacing
 
 
 def one_seed(folder: Path, tiny: bool, names: Sequence[str], seed: int) -> None:
