@@ -37,7 +37,7 @@ def read_info(folder: Path) -> RunInfo:
 def read_settings(info: RunInfo, folder: Path) -> config.Settings:
     """The settings of ``run.json``, complete and within their ranges, as those of a distillation have to be."""
     try:
-        return config.resolve(None, real_channels=len(info.data.columns), **info.settings.model_dump())
+        return config.resolve(None, len(info.data.columns), **info.settings.model_dump())
     except InputError as error:
         raise InputError(f"{folder / RUN}: settings: {error}") from None
 
