@@ -109,7 +109,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
                     rotation=90, ha="center", va="top", color="white", fontsize=8)  # fmt: skip
     ax.set_xticks(range(len(students)), students)
     ax.set_ylabel("test MSE (scaled units)")
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title, fontsize=10, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -130,7 +130,7 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))
     ax.set_xlabel(vary)
     ax.set_ylabel("test MSE / that of full data, mean over students")
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title, fontsize=10, parse_math=False)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure

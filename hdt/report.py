@@ -82,7 +82,7 @@ def _grid(distilled: Distilled, paint: Callable[[Axes, int], None], xlabel: str,
             ax.axis("off")
             continue
         paint(ax, c)
-        ax.set_title(columns[c], fontsize=9)
+        ax.set_title(columns[c], fontsize=9, parse_math=False)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[max(0, shown - width) : shown]:
