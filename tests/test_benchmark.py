@@ -122,6 +122,11 @@ def test_bad_requests_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(hdt.InputError, match="cannot write here"):
         hdt.compare(frame, methods=["random"], out=tmp_path / "file", **DLINEAR, **QUICK)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").write_text("years of work")
+    with pytest.raises(hdt.InputError, match="mine exists and holds no comparison"):
+        hdt.compare(frame, methods=["random"], out=tmp_path / "mine", **DLINEAR, **QUICK)
+    assert (tmp_path / "mine" / "table.csv").read_text() == "years of work"
 
 
 def test_augmentation_changes_only_students_that_mix_channels(frame: pd.DataFrame) -> None:
@@ -171,6 +176,19 @@ def test_bars_that_are_cut_say_how_high_they_are() -> None:
     axes = figures.bars(table(), "title").axes[0]
     assert axes.get_ylim()[1] == pytest.approx(0.8)
     assert [text.get_text() for text in axes.texts] == ["0.90", "0.90"]
+
+
+def test_a_full_disk_leaves_the_tables_that_were_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = figures.write(table(), "title", tmp_path)
+    before = [path.read_bytes() for path in paths]
+
+    def failing(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", failing)
+    with pytest.raises(hdt.InputError, match=r"table.csv: cannot be written \(No space left on device\)"):
+        figures.write(table(), "other", tmp_path)
+    assert [path.read_bytes() for path in paths] == before and len(list(tmp_path.iterdir())) == 4
 
 
 def test_all_files_are_written(tmp_path: Path) -> None:

@@ -430,6 +430,13 @@ def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     assert "<b>load" not in page and "&lt;b&gt;load" in page
 
 
+def test_names_of_columns_are_no_mathematics(tmp_path: Path) -> None:
+    """Between two dollars matplotlib would read a formula, and stop at a bad one."""
+    distilled = hdt.distill(make_frame(columns=("cost_$_per_$", "wind")), **SMALL)
+    assert distilled.save(tmp_path / "run").is_dir()
+    assert hdt.report.draw(distilled)["series"].axes[0].get_title() == "cost_$_per_$"
+
+
 @pytest.mark.parametrize(
     ("given", "titles"),
     [

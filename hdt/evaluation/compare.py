@@ -121,6 +121,8 @@ class Work:
         self.last: tuple[str, Distilled] | None = None
         if folder is not None:
             try:
+                others = folder.is_dir() and not (folder / "cells").is_dir() and any(folder.iterdir())
+                require(not others, f"{folder} exists and holds no comparison; choose another --out")
                 (folder / "cells").mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None

@@ -236,7 +236,8 @@ def _loss(history: list[dict[str, float]]) -> Figure:
 def png(figure: Figure, dpi: int = 110) -> bytes:
     """A figure as the content of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with np.errstate(over="ignore"):  # a logarithmic axis may reach past the largest number
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 
