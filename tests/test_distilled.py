@@ -434,7 +434,7 @@ def test_names_of_columns_are_no_mathematics(tmp_path: Path) -> None:
     """Between two dollars matplotlib would read a formula, and stop at a bad one."""
     distilled = hdt.distill(make_frame(columns=("cost_$_per_$", "wind")), **SMALL)
     assert distilled.save(tmp_path / "run").is_dir()
-    assert hdt.report.draw(distilled)["series"].axes[0].get_title() == "cost_$_per_$"
+    assert hdt.run.report.draw(distilled)["series"].axes[0].get_title() == "cost_$_per_$"
 
 
 @pytest.mark.parametrize(

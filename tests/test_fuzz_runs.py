@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hdt
-from hdt.distilled import FILES, record_evaluation
+from hdt.run.distilled import FILES, record_evaluation
 
 SIZE = {"length": 24, "context": 8, "horizon": 4, "iterations": 2}
 RUNS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     row = {"student": "dlinear", "trained_on": "full", "mse": 1.0, "mse_std": 0.0, "mae": 1.0, "mae_std": 0.0,
            "validation_mse": 1.0, "seeds": 1, "train_seconds": 1.0, "ratio_to_full": 1.0}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hdt.report.draw", lambda _: {})  # pictures take most of the time
+        patch.setattr("hdt.run.report.draw", lambda _: {})  # pictures take most of the time
         for name, given_ in RUNS.items():
             hdt.distill(folder / "plant.csv", **given_).save(folder / name)
             record_evaluation(folder / name, [row, {**row, "trained_on": "distilled"}])
@@ -107,7 +107,7 @@ def test_a_damaged_run_is_drawn_or_refused_in_one_line(
     value: Any,
     structured: bool,
 ) -> None:
-    monkeypatch.setattr("hdt.report.png", lambda *_: b"picture")  # drawn, but not rendered
+    monkeypatch.setattr("hdt.run.report.png", lambda *_: b"picture")  # drawn, but not rendered
     folder = tmp_path / "run"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(runs[name], folder)
