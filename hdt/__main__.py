@@ -1,5 +1,5 @@
 """``python -m hdt`` is ``hdt``."""
 
-from hdt.cli.app import main
+from hdt.cli.main import main
 
 main()

@@ -86,12 +86,12 @@ class Result(NamedTuple):
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    from hdt.cli import app
+    from hdt.cli import main
 
     def command(*words: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["hdt", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
-            app.main()
+            main.main()
         streams = capsys.readouterr()
         return Result(code=caught.value.code or 0, out=streams.out, err=streams.err)
 

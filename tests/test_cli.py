@@ -443,14 +443,14 @@ def test_what_cannot_fit_into_memory_is_refused_before_the_work(run, monkeypatch
 ANNOUNCED = """
 import signal, sys
 from hdt.run import produce
-from hdt.cli import app
+from hdt.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has its children ignore it
 work = produce.distill_panel
 def announced(*args, **options):
     print("started", file=sys.stderr, flush=True)
     return work(*args, **options)
 produce.distill_panel = announced
-app.main()
+main.main()
 """
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import hdt
 from hdt.data.registry import REGISTRY
-from hdt.distillation import config, methods
+from hdt.distillation import config, methods, recipe
 from hdt.system.errors import InputError
 
 
@@ -85,10 +85,10 @@ def test_a_recipe_and_its_command_lead_back_to_the_same_settings(
     own = {"lam": lam, "k": min(k, REGISTRY[name].length // 2 + 1)} if objective == "harmonic" else {}
     settings = config.resolve(name, seed=seed, learning_rate=lr, objective=objective, batch=7, **own)
     load = {} if missing == "auto" else {"missing": missing}
-    command = config.command(settings, name, load)
+    command = recipe.command(settings, name, load)
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
-    path.write_text(config.write_recipe(settings, name, load, command))
-    data, given = config.read_recipe(path)
+    path.write_text(recipe.write_recipe(settings, name, load, command))
+    data, given = recipe.read_recipe(path)
     assert given.pop("missing", "auto") == missing
     assert data == name
     assert config.resolve(name, **given) == settings
@@ -97,7 +97,7 @@ def test_a_recipe_and_its_command_lead_back_to_the_same_settings(
 
 def test_the_command_names_size_and_seed_and_what_differs() -> None:
     settings = config.resolve("ETTh1", k=16, lam=0.5, batch=7)
-    command = config.command(settings, "ETTh1", {"split": [0.6, 0.2, 0.2]})
+    command = recipe.command(settings, "ETTh1", {"split": [0.6, 0.2, 0.2]})
     size = "--method hdt --length 384 --context 96 --horizon 96 --seed 0"
     assert command == f"hdt distill ETTh1 {size} --option batch=7 --k 16 --split 0.6,0.2,0.2"
 
@@ -122,9 +122,9 @@ def test_broken_recipes_are_refused(tmp_path: Path, text: str, message: str) -> 
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=message):
-        config.read_recipe(path)
+        recipe.read_recipe(path)
     with pytest.raises(InputError, match="no such recipe"):
-        config.read_recipe(tmp_path / "absent.yaml")
+        recipe.read_recipe(tmp_path / "absent.yaml")
 
 
 def test_unreadable_lengths_are_found_before_the_loop() -> None:
@@ -179,24 +179,24 @@ def test_a_budget_too_small_says_what_is_needed(given: dict[str, Any], message: 
 
 def test_numbers_or_auto() -> None:
     texts = ("32", "0.5", "auto", "1e-3", "010", "-1")
-    assert [config.number_or_auto("k", text) for text in texts] == [32, 0.5, "auto", 1e-3, 10, -1]
+    assert [recipe.number_or_auto("k", text) for text in texts] == [32, 0.5, "auto", 1e-3, 10, -1]
     for text in ("big", "true", "[1]", "0x10", "1_0", "12:30", ""):
         with pytest.raises(InputError, match="expected a number or auto"):
-            config.number_or_auto("k", text)
+            recipe.number_or_auto("k", text)
     with pytest.raises(InputError, match="--k ': cannot be read as YAML"):
-        config.number_or_auto("k", "'")
+        recipe.number_or_auto("k", "'")
 
 
 @given(text=st.text(max_size=20) | st.from_regex(r"[-+.0-9eExXob_:a-f]{1,8}", fullmatch=True))
 def test_text_written_into_a_recipe_is_read_as_text(text: str, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     settings = config.resolve("co2")
-    path.write_text(config.write_recipe(settings, "co2", {"time_column": text}, "hdt"), encoding="utf-8")
-    assert config.read_recipe(path)[1]["time_column"] == text
+    path.write_text(recipe.write_recipe(settings, "co2", {"time_column": text}, "hdt"), encoding="utf-8")
+    assert recipe.read_recipe(path)[1]["time_column"] == text
 
 
 @pytest.mark.parametrize("words", ["--lam 1e-3", "--option lam=1e-3", "--option lam=0.001"])
 def test_numbers_mean_the_same_wherever_they_stand(words: str) -> None:
     flag, text = words.split()
-    value = config.number_or_auto("lam", text) if flag == "--lam" else config.parse_options([text])["lam"]
+    value = recipe.number_or_auto("lam", text) if flag == "--lam" else recipe.parse_options([text])["lam"]
     assert value == 0.001

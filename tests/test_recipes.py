@@ -15,7 +15,7 @@ import pytest
 from conftest import make_frame
 
 import hdt
-from hdt.distillation import config
+from hdt.distillation import recipe
 from hdt.distillation.methods import METHODS
 from hdt.evaluation import published
 
@@ -24,9 +24,9 @@ TINY = {"length": 48, "context": 12, "horizon": 6, "iterations": 3}
 TINY_OPTIONS = {"k": 6, "experts": 1, "expert_epochs": 4, "max_start": 2, "steps_synthetic": 3, "inner_batch": 16}
 
 
-@pytest.mark.parametrize("path", config.recipe_files(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", recipe.recipe_files(), ids=lambda path: path.stem)
 def test_a_recipe_at_tiny_size_ends_where_it_did(path: Path) -> None:
-    _, settings = config.read_recipe(path)
+    _, settings = recipe.read_recipe(path)
     tiny = {**TINY, "iterations": min(settings["iterations"], 3)}
     settings |= tiny | {name: value for name, value in TINY_OPTIONS.items() if name in settings}
     distilled = hdt.distill(make_frame(), **settings)
@@ -41,19 +41,19 @@ def test_a_recipe_at_tiny_size_ends_where_it_did(path: Path) -> None:
 
 
 def test_every_published_row_has_a_recipe() -> None:
-    names = {path.stem for path in config.recipe_files()}
+    names = {path.stem for path in recipe.recipe_files()}
     for dataset in ("ETTh1", "ETTh2", "ETTm2", "Electricity"):
         for method in ("random", "mtt", "condtsf", "hdt"):
             assert f"{dataset.lower()}-{method}" in names
-            data, settings = config.read_recipe(config.recipe_file(f"{dataset.lower()}-{method}"))
+            data, settings = recipe.read_recipe(recipe.recipe_file(f"{dataset.lower()}-{method}"))
             assert data == dataset and settings["method"] == method
             where = {name: settings[name] for name in ("length", "context", "horizon")}
             assert published.mse(data, method, "dlinear", **where) is not None
 
 
 def test_every_method_has_a_recipe() -> None:
-    assert {config.read_recipe(path)[1]["method"] for path in config.recipe_files()} == set(METHODS)
+    assert {recipe.read_recipe(path)[1]["method"] for path in recipe.recipe_files()} == set(METHODS)
 
 
 def test_references_name_no_recipe_that_is_gone() -> None:
-    assert set(json.loads(REFERENCES.read_text())) == {path.stem for path in config.recipe_files()}
+    assert set(json.loads(REFERENCES.read_text())) == {path.stem for path in recipe.recipe_files()}

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hdt.data.datasets import load
-from hdt.data.frames import Layout, format_step, parse_step
+from hdt.data.frames import format_step, parse_step
+from hdt.data.layout import Layout
 from hdt.data.series import Panel
 from hdt.system.errors import InputError
 

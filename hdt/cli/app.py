@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import os
-import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,11 +26,7 @@ from hdt.system.errors import InputError, readable
 if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
-PLACES = {
-    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
-}  # fmt: skip  # what a person chooses wrongly about files
 NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
-INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
 app = typer.Typer(
     help="Distil a long time series into a few hundred synthetic steps on which forecasters train as well.",
@@ -112,19 +104,19 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder."""
-    from hdt.distillation import config
+    from hdt.distillation.recipe import number_or_auto, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target
 
-    named, from_recipe = config.read_recipe(recipe) if recipe else (None, {})
+    named, from_recipe = read_recipe(recipe) if recipe else (None, {})
     data = data or named
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
     flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
-    flags |= {name: config.number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
+    flags |= {name: number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
     if split is not None:
         flags["split"] = _split(split)
-    given = {**from_recipe, **config.parse_options(option), **flags}
+    given = {**from_recipe, **parse_options(option), **flags}
     panel, settings = produce.prepare(data, DownloadBar(), **given)
     if dry_run:
         plan = produce.plan(panel, settings)
@@ -247,52 +239,6 @@ def _doctor(as_json: AsJson = False) -> None:
         return print_json(facts)
     for name, value in facts.items():
         print(f"{name:12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-
-
-def main() -> None:
-    """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
-    debug = "--debug" in sys.argv
-    for stream in (sys.stdout, sys.stderr):  # of a locale that cannot show everything
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    with warnings.catch_warnings():
-        if not debug:
-            warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
-        code = _run(debug)
-    sys.exit(code)
-
-
-def _run(debug: bool) -> int:
-    try:
-        code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
-        if code == 130:  # typer turns Ctrl-C into this code
-            code = _fail(INTERRUPTED, 130, debug)
-    except InputError as error:
-        code = _fail(str(error), 2, debug)
-    except typer.TyperException as error:  # a flag or argument that does not parse, or none (then help was shown)
-        code = _fail(error.format_message(), 2, debug) if error.format_message() else 2
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail(INTERRUPTED, 130, debug)
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 1
-    except MemoryError:
-        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in PLACES:
-            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
-        else:
-            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
-    return int(code or 0)
-
-
-def _fail(message: str, code: int, debug: bool) -> int:
-    if debug:
-        import traceback
-
-        traceback.print_exc()
-    say(f"error: {' '.join(message.split())}")
-    return code
 
 
 def _split(text: str | None) -> list[float] | None:

@@ -42,12 +42,12 @@ def compare(
     """
     from inspect import signature
 
-    from hdt.distillation import config
+    from hdt.distillation.recipe import number_or_auto, parse_options
     from hdt.evaluation import compare
 
-    harmonics = None if k is None else config.number_or_auto("k", k)
+    harmonics = None if k is None else number_or_auto("k", k)
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
-    options = config.parse_options(option)
+    options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
@@ -94,7 +94,7 @@ def _compare(
 
 
 def _vary(text: str) -> dict[str, list[Any]]:
-    from hdt.distillation.config import read_yaml
+    from hdt.system.yaml12 import read_yaml
 
     name, equals, values = text.partition("=")
     if not (name and equals and values):
@@ -105,11 +105,12 @@ def _vary(text: str) -> dict[str, list[Any]]:
 @recipes.command("ls")
 def recipes_ls(as_json: AsJson = False) -> None:
     """The recipes: one per published row."""
-    from hdt.distillation import config
+
+    from hdt.distillation.recipe import read_recipe, recipe_files
 
     rows = []
-    for path in config.recipe_files():
-        data, settings = config.read_recipe(path)
+    for path in recipe_files():
+        data, settings = read_recipe(path)
         rows.append({"name": path.stem, "data": data, "method": settings["method"], "length": settings["length"]})
     if as_json:
         return print_json({"recipes": rows})
@@ -119,9 +120,10 @@ def recipes_ls(as_json: AsJson = False) -> None:
 @recipes.command("show")
 def recipes_show(name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")]) -> None:
     """Print a recipe: its command and every setting."""
-    from hdt.distillation import config
 
-    print(config.recipe_file(name).read_text(encoding="utf-8"), end="")
+    from hdt.distillation.recipe import recipe_file
+
+    print(recipe_file(name).read_text(encoding="utf-8"), end="")
 
 
 @recipes.command("run")
@@ -135,9 +137,10 @@ def recipes_run(
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe with several seeds; print its row beside random, full and published ones."""
-    from hdt.distillation import config
 
-    data, settings = config.read_recipe(config.recipe_file(name))
+    from hdt.distillation.recipe import read_recipe, recipe_file
+
+    data, settings = read_recipe(recipe_file(name))
     if data is None:
         raise InputError(f"recipe {name} names no data")
     method = settings.pop("method")

@@ -14,7 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import Layout, Step, read_frame
+from hdt.data.frames import read_frame
+from hdt.data.layout import Layout
+from hdt.data.stamps import Step
 from hdt.system.errors import require
 
 Part = Literal["train", "val", "test"]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from hdt.data import registry
@@ -23,7 +19,8 @@ from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
-NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
+
+
 SHOWN = 80  # characters of a wrong value in an error
 
 
@@ -174,129 +171,3 @@ def shortened(value: object) -> str:
     """A value as an error shows it."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: ``1e-3`` is a number, ``010`` is ten; no octals, base sixty, dates or ``yes``."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # declared so by yaml
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        return int(self.construct_scalar(node))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes whatever a reader of YAML 1.1 or 1.2 would take for something else than text."""
-
-
-for _kind, _pattern, _first in (
-    ("null", r"(null|Null|NULL|~|)$", [*"nN~", ""]),
-    ("bool", r"(true|True|TRUE|false|False|FALSE)$", [*"tTfF"]),
-    ("int", r"[-+]?[0-9]{1,100}$", [*"-+0123456789"]),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$", [*"-+.0123456789"]),
-    ("float", r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$", [*"-+."]),
-):
-    for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(_pattern), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-
-
-def read_yaml(text: str, place: str) -> Any:
-    """YAML without surprises (:class:`_Loader`); what is none ends in one line that begins with ``place``."""
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise InputError(f"{place}: cannot be read as YAML ({reason})") from None
-
-
-def number_or_auto(name: str, text: str) -> int | float | str:
-    """The value of a flag that takes a number or ``auto``."""
-    value = read_yaml(text, f"--{name} {text}")
-    require(
-        value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)),
-        f"--{name} {text}: expected a number or auto",
-    )
-    return value
-
-
-def parse_options(pairs: list[str] | None) -> dict[str, Any]:
-    """``name=value`` texts as settings; values are read as YAML."""
-    result = {}
-    for pair in pairs or []:
-        name, equals, text = pair.partition("=")
-        value = read_yaml(text, f"--option {pair}")
-        require(bool(name and equals) and value is not None, f"--option {pair}: expected name=value")
-        result[name] = value
-    return result
-
-
-def read_recipe(path: Path) -> tuple[str | None, dict[str, Any]]:
-    """The data set of a recipe file, and its settings and loading options as :func:`hdt.distill` takes them."""
-    require(path.is_file(), f"{path}: no such recipe")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text in UTF-8 ({error.reason})") from None
-    content = read_yaml(text, str(path))
-    require(isinstance(content, dict), f"{path}: expected settings, one 'name: value' per line")
-    known = {"data", "load", *Settings.model_fields}
-    unknown = [str(name) for name in content if name not in known]
-    require(not unknown, f"{path}: unknown setting {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    data, load, options = content.pop("data", None), content.pop("load", {}), content.pop("options", {})
-    require(data is None or isinstance(data, str), f"{path}: data={shortened(data)}: expected a name or a path")
-    named = [isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in (load, options)]
-    require(all(named), f"{path}: 'load' and 'options' hold 'name: value'")
-    twice = [name for name in {**load, **options} if name in known] + [name for name in load if name in options]
-    require(
-        not twice, f"{path}: {', '.join(twice)}: stands beside 'load' and 'options' or under one of them, not elsewhere"
-    )
-    return data, {**content, **load, **options}
-
-
-def recipe_files() -> list[Path]:
-    """The recipes of distillations that come with hdt: in the package when installed, beside it in a checkout."""
-    here = Path(__file__).parents[1]
-    folder = here / "recipes" if (here / "recipes").is_dir() else here.parent / "recipes"
-    recipes = sorted(folder.glob("*.yaml"))
-    return [path for path in recipes if path.read_text(encoding="utf-8").startswith("# hdt recipes run ")]
-
-
-def recipe_file(name: str) -> Path:
-    """The recipe of that name, or a one-line error that lists them."""
-    known = {path.stem: path for path in recipe_files()}
-    require(name in known, f"unknown recipe {name!r}; known: {', '.join(known)}")
-    return known[name]
-
-
-def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:
-    """The YAML text of a recipe; its first line is the exact command."""
-    content = {"data": data, "load": dict(load_options), **settings.model_dump()}
-    return f"# {command}\n{yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)}"
-
-
-def command(settings: Settings, data: str, load_options: Mapping[str, Any], real_channels: int | None = None) -> str:
-    """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
-    pair = {"objective": settings.objective, "parameterization": settings.parameterization}
-    usual = resolve(data, real_channels, method=settings.method, **pair)
-    words, flags = ["hdt", "distill", data], _flags(settings)
-    for name, value in settings.model_dump(exclude={"options"}).items():
-        if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    for name, value in settings.options.items():
-        if value != usual.options.get(name):
-            words += [f"--{name.replace('_', '-')}", str(value)] if name in flags else ["--option", f"{name}={value}"]
-    for name, value in load_options.items():
-        if name == "dayfirst":
-            words.append("--dayfirst" if value else "--monthfirst")
-            continue
-        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        words += [f"--{name.replace('_', '-')}", text]
-    return shlex.join(words)
-
-
-def _flags(settings: Settings) -> set[str]:
-    """Hyperparameters with a flag of their own."""
-    models = (OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
-    fields = [(name, field.json_schema_extra) for model in models for name, field in model.model_fields.items()]
-    return {name for name, extra in fields if isinstance(extra, dict) and extra.get("flag")}

@@ -12,7 +12,7 @@ from hdt.distillation.methods import METHODS
 from hdt.evaluation.naive import NAIVE
 from hdt.evaluation.paired import REFERENCES
 from hdt.run import glyphs
-from hdt.run.report import MARK, REAL, png
+from hdt.run.pictures import MARK, REAL, png
 from hdt.system import folders
 
 PALETTE = (

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import Layout
+from hdt.data.layout import Layout
 from hdt.data.series import Panel
-from hdt.distillation import config
+from hdt.distillation import recipe
 from hdt.run import card, interchange, loading
 from hdt.run.loading import FILES
 from hdt.run.records import EVALUATION
@@ -107,9 +107,9 @@ class Distilled(Synthetic):
         (folder / loading.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
         (folder / loading.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
-        command = command or config.command(settings, source, data.load_options, len(data.columns))
-        recipe = config.write_recipe(settings, source, data.load_options, command)
-        (folder / loading.RECIPE).write_text(recipe, encoding="utf-8")
+        command = command or recipe.command(settings, source, data.load_options, len(data.columns))
+        text = recipe.write_recipe(settings, source, data.load_options, command)
+        (folder / loading.RECIPE).write_text(text, encoding="utf-8")
         history = "".join(json.dumps(entry) + "\n" for entry in self.history)
         (folder / loading.METRICS).write_text(history, encoding="utf-8")
         (folder / loading.CARD).write_text(card.card(self, command), encoding="utf-8")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import Layout, parse_step, suffixed
+from hdt.data.frames import parse_step
+from hdt.data.layout import Layout, suffixed
 from hdt.system.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import Table, format_step, parse_step, read_frame, suffixed
+from hdt.data.frames import Table, format_step, parse_step, read_frame
+from hdt.data.layout import suffixed
 from hdt.data.stamps import following
 from hdt.students import STUDENTS
 from hdt.system import folders

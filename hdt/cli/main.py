@@ -1,0 +1,71 @@
+"""The entry point: what a command ends with. Exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+import typer
+
+from hdt.cli.terminal import (
+    say,
+)  # fmt: skip
+from hdt.system.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+from hdt.cli.app import app
+
+PLACES = {
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
+}  # fmt: skip  # what a person chooses wrongly about files
+INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
+
+
+def main() -> None:
+    """Entry point: exit 0 fine, 2 bad input in one line, 1 a bug, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):  # of a locale that cannot show everything
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        if not debug:
+            warnings.showwarning = lambda message, *_, **__: say(f"note: {' '.join(str(message).split())}")
+        code = _run(debug)
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int:
+    try:
+        code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
+        if code == 130:  # typer turns Ctrl-C into this code
+            code = _fail(INTERRUPTED, 130, debug)
+    except InputError as error:
+        code = _fail(str(error), 2, debug)
+    except typer.TyperException as error:  # a flag or argument that does not parse, or none (then help was shown)
+        code = _fail(error.format_message(), 2, debug) if error.format_message() else 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail(INTERRUPTED, 130, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 1
+    except MemoryError:
+        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in PLACES:
+            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
+        else:
+            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+    return int(code or 0)
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    say(f"error: {' '.join(message.split())}")
+    return code
