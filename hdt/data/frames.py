@@ -5,21 +5,27 @@ Errors name the first offending column or row. Axis letters: T real steps, C cha
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from hdt.data.columns import (
+    ID_NAMES,
+    find_column,
+    find_time_column,
+    index_is_time,
+    listed,
+    name_of,
+    only_column,
+    series_and_target,
+)
 from hdt.data.layout import Label, Layout, labels_of, time_of
 from hdt.data.stamps import TIME_NAMES, Step, Times, grid, looks_like_time, read_times, regular_step
 from hdt.system.errors import InputError, require
 
-ID_NAMES = ("unique_id", "item_id")  # Nixtla; AutoGluon and Chronos
-TARGET_NAMES = ("y", "target")
 UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?")  # what pandas calls a column without a name in the header
 LARGEST, SMALLEST = 1e305, 1e-305  # float64 keeps some room beyond them, for results
 
@@ -77,7 +83,7 @@ def read_frame(
     twice = frame.columns[frame.columns.duplicated()]
     require(len(twice) == 0, f"{name}: column {twice[0] if len(twice) else ''!r} appears twice; rename one")
     frame, notices = _without_counters(frame, [time_column, id_column, target_column], name)
-    long = _series_and_target(frame, id_column, target_column, name)
+    long = series_and_target(frame, id_column, target_column, name)
     if long is None:
         require(
             not levels,
@@ -126,7 +132,7 @@ def _with_levels(
         )
     elif index.name is None or str(index.name) not in {id_column, *ID_NAMES}:
         long = any(str(column) in {id_column, *ID_NAMES} for column in frame.columns)
-        if not long or not _index_is_time(frame, time_column):
+        if not long or not index_is_time(frame, time_column):
             return frame, []
         frame = frame.rename_axis(index=str(index.name or "ds"))
     levels = [str(level) for level in frame.index.names]
@@ -160,90 +166,16 @@ def _without_counters(frame: pd.DataFrame, asked: list[str | None], name: str) -
     return frame, notices
 
 
-def _column(frame: pd.DataFrame, wanted: str, name: str) -> Label:
-    """The label of the column that is called ``wanted``."""
-    for column in frame.columns:
-        if str(column) == str(wanted) or (isinstance(column, tuple) and _flat(column) == str(wanted)):
-            return column
-    texts = [str(column) for column in frame.columns]
-    near = difflib.get_close_matches(str(wanted), texts, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"{name}: no column {str(wanted)!r} (columns: {_listed(texts)}){hint}")
-
-
-def _one(frame: pd.DataFrame, column: Label) -> pd.Series:
-    return frame.iloc[:, list(frame.columns).index(column)]
-
-
-def _flat(column: Label) -> str:
-    """The name of a column whose deeper levels are empty, as ``reset_index`` leaves that of the time."""
-    return str(column[0]) if isinstance(column, tuple) and not any(column[1:]) else str(column)
-
-
-def _series_and_target(
-    frame: pd.DataFrame, id_column: str | None, target_column: str | None, name: str
-) -> tuple[Label, Label] | None:
-    """The columns that hold series and values of a long table; None for a wide one."""
-    known = [column for column in frame.columns if str(column) in ID_NAMES]
-    if id_column is None and not known:
-        if target_column is not None:
-            _column(frame, target_column, name)
-        require(
-            target_column is None,
-            f"{name}: target_column={target_column!r} is for long tables, but there is no column unique_id or item_id; "
-            "name it with --id-column, or leave --target-column out",
-        )
-        return None
-    ids = known[0] if id_column is None else _column(frame, id_column, name)
-    targets = [column for column in frame.columns if str(column) in TARGET_NAMES and column != ids]
-    if target_column is None and not targets:
-        raise InputError(
-            f"{name}: the long table with series in {str(ids)!r} has no column y or target "
-            f"(columns: {_listed(frame.columns)}); name that of the values with --target-column"
-        )
-    target = targets[0] if target_column is None else _column(frame, target_column, name)
-    require(target != ids, f"{name}: {str(ids)!r} cannot hold both the series and their values")
-    return ids, target
-
-
-def _time_column(frame: pd.DataFrame, name: str) -> Label:
-    for column in frame.columns:
-        dtype = frame[column].dtype
-        stamps = pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
-        if _flat(column).lower() in TIME_NAMES or stamps:
-            return column
-    for column in frame.columns:
-        if looks_like_time(frame[column]):
-            return column
-    raise InputError(
-        f"{name}: no timestamps found (columns: {_listed(frame.columns)}); "
-        "give a DatetimeIndex, a column named 'date' or 'ds', or --time-column"
-    )
-
-
-def _index_is_time(frame: pd.DataFrame, time_column: str | None) -> bool:
-    index = frame.index
-    if time_column is not None:
-        return str(index.name) == time_column and all(_flat(column) != time_column for column in frame.columns)
-    long = any(str(column) in ID_NAMES for column in frame.columns)
-    named = any(_flat(column).lower() in TIME_NAMES for column in frame.columns)
-    if isinstance(index, pd.DatetimeIndex | pd.PeriodIndex):
-        return not (long and named)
-    if index.name is not None and str(index.name).lower() in TIME_NAMES:
-        return True
-    return not named and not isinstance(index, pd.RangeIndex) and looks_like_time(index)
-
-
 def _read_wide(
     frame: pd.DataFrame, time_column: str | None, dayfirst: bool | None, name: str
 ) -> tuple[Times, pd.DataFrame, Layout]:
-    if _index_is_time(frame, time_column):
+    if index_is_time(frame, time_column):
         label = None if frame.index.name is None else str(frame.index.name)
         return read_times(frame.index, name, label, dayfirst), frame, Layout("wide", label)
-    column = _time_column(frame, name) if time_column is None else _column(frame, time_column, name)
-    times, wide = read_times(_one(frame, column), name, _flat(column), dayfirst), frame.drop(columns=[column])
+    column = find_time_column(frame, name) if time_column is None else find_column(frame, time_column, name)
+    times, wide = read_times(only_column(frame, column), name, name_of(column), dayfirst), frame.drop(columns=[column])
     require(wide.shape[1] > 0, f"{name}: no value columns beside the timestamps")
-    return times, wide, Layout("wide", _flat(column), time_in_column=True)
+    return times, wide, Layout("wide", name_of(column), time_in_column=True)
 
 
 def _read_long(
@@ -258,11 +190,11 @@ def _read_long(
 ) -> tuple[Times, pd.DataFrame, Layout]:
     """Stamps, one column per series, and the layout; columns that are not read are added to ``notices``."""
     others = frame.drop(columns=[ids, target])
-    time = _time_column(others, name) if time_column is None else _column(others, time_column, name)
+    time = find_time_column(others, name) if time_column is None else find_column(others, time_column, name)
     unread = [str(column) for column in others.columns if column != time]
     if unread:
         notices.append(
-            f"columns of the long table that are not read: {_listed(unread)} (values come from {str(target)!r}; "
+            f"columns of the long table that are not read: {listed(unread)} (values come from {str(target)!r}; "
             "--target-column names another)"
         )
     nameless = np.flatnonzero(frame[ids].isna())
@@ -271,7 +203,7 @@ def _read_long(
             f"{name}: series column {str(ids)!r} has no value in {len(nameless)} of {len(frame)} rows (first at row "
             f"{nameless[0]}); fill them, or drop these rows"
         )
-    times = read_times(_one(frame, time), name, _flat(time), dayfirst)
+    times = read_times(only_column(frame, time), name, name_of(time), dayfirst)
     # Categories would come back with those that have no rows.
     series = frame[ids].astype(object) if isinstance(frame[ids].dtype, pd.CategoricalDtype) else frame[ids]
     data = pd.DataFrame({"id": series.to_numpy(), "time": times.stamps, "value": frame[target].array})
@@ -294,7 +226,7 @@ def _read_long(
     wide = data.pivot(index="time", columns="id", values="value")[list(lengths.index)].rename_axis(columns=None)
     dtype = frame[ids].dtype
     numbered = pd.api.types.is_integer_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype)
-    layout = Layout("long", _flat(time), str(ids), str(target), index=levels)
+    layout = Layout("long", name_of(time), str(ids), str(target), index=levels)
     layout = replace(layout, id_dtype="category" if not pd.api.types.is_numeric_dtype(dtype) else str(dtype))
     return times._replace(stamps=pd.Index(wide.index)), wide, layout if numbered else replace(layout, id_dtype=None)
 
@@ -323,8 +255,3 @@ def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
             f"hdt computes from {SMALLEST:g} to {LARGEST:g}, so give another unit",
         )
     return values
-
-
-def _listed(columns: Iterable[object], most: int = 12) -> str:
-    names = [str(column) for column in columns]
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")
