@@ -63,6 +63,7 @@ def series_and_target(
 
 
 def find_time_column(frame: pd.DataFrame, name: str) -> Label:
+    """The label of the column that holds stamps: by its name, or by what it holds."""
     for column in frame.columns:
         dtype = frame[column].dtype
         stamps = pd.api.types.is_datetime64_any_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
@@ -78,6 +79,7 @@ def find_time_column(frame: pd.DataFrame, name: str) -> Label:
 
 
 def index_is_time(frame: pd.DataFrame, time_column: str | None) -> bool:
+    """Whether the rows are indexed by time."""
     index = frame.index
     if time_column is not None:
         return str(index.name) == time_column and all(name_of(column) != time_column for column in frame.columns)
@@ -91,5 +93,6 @@ def index_is_time(frame: pd.DataFrame, time_column: str | None) -> bool:
 
 
 def listed(columns: Iterable[object], most: int = 12) -> str:
+    """The names of columns for an error, ``most`` of them at most."""
     names = [str(column) for column in columns]
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

@@ -11,7 +11,7 @@ import yaml
 
 @cache
 def _blocks() -> list[dict[str, Any]]:
-    return yaml.safe_load((files("hdt.evaluation.protocol") / "published.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((files("hdt.evaluation") / "published.yaml").read_text(encoding="utf-8"))
 
 
 def mse(dataset: str, method: str, student: str, *, length: int, context: int, horizon: int) -> float | None:

@@ -92,11 +92,11 @@ class Named(Mapping[str, T]):
         return self.find()
 
     def __getitem__(self, name: str) -> T:
-        require(name in self._found, f"unknown {self.kind} {name!r}; known: {', '.join(self)}")
+        require(name in self, f"unknown {self.kind} {name!r}; known: {', '.join(self)}")
         return self._found[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._found
+        return isinstance(name, str) and name in self._found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
