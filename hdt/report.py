@@ -1,6 +1,6 @@
 """Pictures of a run: series, spectra with the kept harmonics, autocovariances with their bound, loss.
 
-One self-contained HTML page, and PNG files on request.
+One self-contained HTML page, and PNG files.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ def page(distilled: Distilled, folder: Path, target: Path) -> str:
 
 
 def _images(distilled: Distilled, folder: Path) -> dict[str, bytes]:
-    figures = {**_evaluated(folder), **draw(distilled)}
-    return {name: png(figure) for name, figure in figures.items()}
+    return {name: png(figure) for name, figure in {**_evaluated(folder), **draw(distilled)}.items()}
 
 
 def draw(distilled: Distilled) -> dict[str, Figure]:
