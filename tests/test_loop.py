@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +160,64 @@ def test_nearest_distance_equals_brute_force() -> None:
     brute = min(np.sqrt(np.mean((series[t : t + 8] - sequence) ** 2)) for t in range(43) for sequence in synthetic)
     assert nearest_distance(synthetic, series) == pytest.approx(brute)
     assert nearest_distance(series[None, 11:19], series) == pytest.approx(0, abs=1e-6)
+
+
+STATEFUL = [
+    {"method": "hdt", "k": 6, "lam": "auto"},
+    {"method": "wiener", "features": 8, "draws": 4},
+    {"method": "mtt", **QUICK["mtt"]},
+    {"method": "condtsf", **QUICK["condtsf"]},
+    {"method": "dc", **QUICK["dc"], "matches": 3},
+    {"method": "fred-wiener", "period": 6, "features": 8, "draws": 4},
+    {"method": "cfm", **QUICK["cfm"]},
+]
+
+
+@pytest.mark.parametrize("given", STATEFUL, ids=lambda given: given["method"])
+def test_an_interrupted_distillation_goes_on_to_the_same_bytes(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdt.distillation.loop.KEEP_SECONDS", 0.0)
+    settings = {"length": 48, "context": 12, "horizon": 6, **given, "iterations": 7}
+    whole, file, seen = hdt.distill(make_frame(), **settings), tmp_path / "checkpoint", []
+
+    def interrupt(iteration: int, *_: object) -> None:
+        if iteration == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hdt.distill(make_frame(), **settings, checkpoint=file, watch=interrupt)
+    assert file.is_file()
+    resumed = hdt.distill(make_frame(), **settings, checkpoint=file, watch=lambda iteration, *_: seen.append(iteration))
+    assert seen == [5, 6, 7] and not file.exists()
+    assert resumed.history == whole.history and resumed.info.chosen == whole.info.chosen
+    for name, array in whole.params.items():
+        np.testing.assert_array_equal(resumed.params[name], array)
+
+
+def test_a_checkpoint_of_other_settings_or_data_and_a_damaged_one_are_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hdt.distillation.loop.KEEP_SECONDS", 0.0)
+    file = tmp_path / "checkpoint"
+
+    def begun(frame: pd.DataFrame, seed: int, stop: bool) -> int:
+        seen: list[int] = []
+
+        def watch(iteration: int, *_: object) -> None:
+            seen.append(iteration)
+            if stop and iteration == 2:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            hdt.distill(frame, **SMALL, seed=seed, checkpoint=file, watch=watch)
+        return seen[0]
+
+    other = make_frame()
+    other.iloc[3, 0] += 1
+    for frame, seed, first in ((make_frame(), 0, 3), (make_frame(), 1, 1), (other, 0, 1)):
+        file.unlink(missing_ok=True)
+        begun(make_frame(), 0, stop=True)
+        assert begun(frame, seed, stop=False) == first
+    file.write_bytes(b"damaged")
+    assert begun(make_frame(), 0, stop=False) == 1

@@ -19,6 +19,7 @@ from hdt.cli.terminal import (
     print_summary,
     print_table,
     progress_bar,
+    resumable,
     say,
 )  # fmt: skip
 from hdt.system.errors import InputError, readable
@@ -103,7 +104,7 @@ def distill(
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Distil DATA and write a run folder."""
+    """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
     from hdt.distillation.recipe import number_or_auto, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target
@@ -126,13 +127,15 @@ def distill(
     little = produce.little_compression(panel, settings)
     if little is not None:
         say(f"note: {little}")
-    with progress_bar() as bar:
+    checkpoint = out.with_name(f".{out.name}.checkpoint")
+    with progress_bar() as bar, resumable("the last checkpoint, some seconds back"):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = produce.distill_panel(
-            panel, settings,
+            panel, settings, checkpoint=checkpoint,
             watch=lambda done, _, terms: bar.update(task, completed=done, description=f"loss {terms['loss']:.4f}"),
         )  # fmt: skip
     distilled.save(out, force=force)
+    checkpoint.unlink(missing_ok=True)
     info = distilled.info
     for notice in info.data.notices:
         if notice != readable(little or ""):  # said before the work

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,6 +84,16 @@ def progress_bar() -> Any:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def resumable(place: str) -> Iterator[None]:
+    """Says where the same command would go on when the work inside is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"note: the same command goes on from {place}")
+        raise
 
 
 class DownloadBar:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from hdt.cli.terminal import AsJson, local_path, print_json, print_table, progress_bar, say
+from hdt.cli.terminal import AsJson, local_path, print_json, print_table, progress_bar, resumable, say
 from hdt.system.errors import require
 
 
@@ -109,7 +107,7 @@ def _tune(
     require(not same, f"{out}: is what the training starts from; choose another --out")
     distilled = Distilled.load(run)
     panel = real_data(distilled, data)
-    with progress_bar() as bar, _resumable():
+    with progress_bar() as bar, resumable("the last look at the validation part"):
         task = bar.add_task(f"tuning {model}", total=None)
         forecaster = tuning.finetune(
             distilled, model=model, base=start, data=panel, real=real,
@@ -178,15 +176,6 @@ def _compare(
     title = f"{distilled.info.data.name}, {settings.context}→{settings.horizon}, Moirai from {base}, {seeds} seeds"
     print_table(title, headings, comparison.cells_of(table))
     say(f"finished cells are in {out}")
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("note: the same command goes on from the last look at the validation part")
-        raise
 
 
 def _licence(base: str) -> None:

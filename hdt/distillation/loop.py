@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,10 @@ from hdt.objective import OBJECTIVES, Objective, Problem
 from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
 from hdt.system.errors import InputError, require
+from hdt.training import checkpoint as checkpoints
 from hdt.training.fit import device_of
 
+KEEP_SECONDS = 10.0  # between two checkpoints
 Watcher = Callable[[int, int, dict[str, float]], None]
 
 
@@ -44,13 +47,17 @@ def objective_of(settings: Settings) -> Objective:
     return kind(kind.Options.of(settings.options), problem)
 
 
-def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None) -> Outcome:
+def optimise(
+    series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None, checkpoint: Path | None = None
+) -> Outcome:
     """Distil the scaled training part ``series`` as ``settings`` say.
 
-    Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with
-    (iteration, iterations, terms). ``seconds`` counts everything, expert trainings included even when
-    they came from the cache. Equal settings and data give equal bytes on one machine with an equal number of
-    threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being finite.
+    Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
+    iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
+    which the same distillation goes on, to the same bytes; the caller removes it. ``seconds`` counts everything,
+    expert trainings included even when they came from the cache. Equal settings and data give equal bytes on one
+    machine with an equal number of threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being
+    finite.
     """
     begun = time.perf_counter()
     series = series.to(device_of(settings.device))
@@ -63,14 +70,26 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     drawn = some_channels(series, settings.channels, generator)
     started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
-    learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
-    groups = [(learned, settings.learning_rate)]
     with torch.no_grad():
         state = objective.start(known, started)
+    key = "" if checkpoint is None else checkpoints.fingerprint(_facts(settings), [series])
+    stored = _stored(checkpoint, key, series.device)
+    if stored is not None:
+        state = stored["state"]
+        for name, tensor in params.items():
+            tensor.copy_(stored["params"][name])  # memory stays laid out as it was: sums depend on it
+    learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
+    groups = [(learned, settings.learning_rate)]
     groups += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
     optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
     history: list[dict[str, float]] = []
-    for iteration in range(1, settings.iterations + 1):
+    earlier = 0.0  # seconds of runs that were interrupted
+    if stored is not None:
+        optimizer.load_state_dict(stored["optimizer"])
+        generator.set_state(stored["generator"])
+        history, earlier = stored["history"], stored["seconds"]
+    last_kept = time.monotonic()
+    for iteration in range(len(history) + 1, settings.iterations + 1):
         decay = (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
         for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = rate * decay
@@ -91,15 +110,36 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
                 f"the loss became {entry['loss']} at iteration {iteration}; "
                 f"lower --learning-rate (now {settings.learning_rate:g}) or the step sizes among the --option settings"
             )
+        if checkpoint is not None and time.monotonic() - last_kept >= KEEP_SECONDS:
+            tree = {
+                "params": params, "state": state, "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(), "history": history, "seconds": earlier + time.perf_counter() - begun,
+            }  # fmt: skip
+            tensors, packed = checkpoints.pack(tree, "run")
+            checkpoints.save(checkpoint, tensors, {"key": key, "tree": packed})
+            last_kept = time.monotonic()
         if watch is not None:
             watch(iteration, settings.iterations, entry)
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
-    decoded = parameterization.decode(stored)
+    final = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
+    decoded = parameterization.decode(final)
     require(
         bool(decoded.isfinite().all()),
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
     kept = None if known.kept is None else known.kept.cpu()
-    seconds = time.perf_counter() - begun + known.saved_seconds
+    seconds = earlier + time.perf_counter() - begun + known.saved_seconds
     chosen = {**parameterization.chosen, **objective.chosen(known, state)}
-    return Outcome(stored, decoded, started.cpu(), kept, history, seconds, chosen)
+    return Outcome(final, decoded, started.cpu(), kept, history, seconds, chosen)
+
+
+def _facts(settings: Settings) -> list[Any]:
+    return ["distillation", settings.model_dump(mode="json"), torch.__version__]
+
+
+def _stored(checkpoint: Path | None, key: str, device: torch.device) -> dict[str, Any] | None:
+    """What an interrupted run of the same distillation has kept."""
+    found = None if checkpoint is None else checkpoints.load(checkpoint)
+    if found is None or found.facts.get("key") != key:
+        return None
+    tensors = {name: tensor if "generator" in name else tensor.to(device) for name, tensor in found.tensors.items()}
+    return checkpoints.unpack(found.facts["tree"], tensors)

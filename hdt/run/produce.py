@@ -36,14 +36,17 @@ class LittleCompression(UserWarning):
     """A distillation that is about to return nearly as many numbers as it was given."""
 
 
-def distill(data: Any, *, watch: Watcher | None = None, **settings: Any) -> Distilled:
+def distill(
+    data: Any, *, watch: Watcher | None = None, checkpoint: str | Path | None = None, **settings: Any
+) -> Distilled:
     """Distil a series into a short synthetic one on which forecasters train as well.
 
     ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe
     (``method``, ``length`` M, ``context`` L, ``horizon`` H, ``seed``, ``device``, ``iterations``, …), the
     objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
     what is not given comes from the method and the data set. ``watch`` is called after each iteration
-    with (iteration, iterations, loss terms). Only the training part is read; equal seeds give equal
+    with (iteration, iterations, loss terms). ``checkpoint`` is a file to go on from after an interruption, which is
+    removed at the end. Only the training part is read; equal seeds give equal
     bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
     Raises :class:`hdt.system.errors.InputError` for bad input.
     """
@@ -51,7 +54,11 @@ def distill(data: Any, *, watch: Watcher | None = None, **settings: Any) -> Dist
     little = little_compression(panel, resolved)
     if little is not None:
         warnings.warn(little, LittleCompression, stacklevel=2)
-    return distill_panel(panel, resolved, watch=watch)
+    file = None if checkpoint is None else Path(checkpoint)
+    distilled = distill_panel(panel, resolved, watch=watch, checkpoint=file)
+    if file is not None:
+        file.unlink(missing_ok=True)
+    return distilled
 
 
 def little_compression(panel: Panel, settings: Settings) -> str | None:
@@ -145,14 +152,16 @@ def check_memory(panel: Panel, settings: Settings) -> None:
     )
 
 
-def distill_panel(panel: Panel, settings: Settings, *, watch: Watcher | None = None) -> Distilled:
-    """:func:`distill` once the data and the settings are known."""
+def distill_panel(
+    panel: Panel, settings: Settings, *, watch: Watcher | None = None, checkpoint: Path | None = None
+) -> Distilled:
+    """:func:`distill` once the data and the settings are known; the caller removes the ``checkpoint``."""
     check_memory(panel, settings)
     with machine.memory_refusal(less_memory(settings)):
-        return _distilled(panel, settings, watch)
+        return _distilled(panel, settings, watch, checkpoint)
 
 
-def _distilled(panel: Panel, settings: Settings, watch: Watcher | None) -> Distilled:
+def _distilled(panel: Panel, settings: Settings, watch: Watcher | None, checkpoint: Path | None) -> Distilled:
     import torch
 
     from hdt.distillation.loop import optimise
@@ -163,7 +172,7 @@ def _distilled(panel: Panel, settings: Settings, watch: Watcher | None) -> Disti
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
     drift = stationarity.notice(panel.part("train"), list(panel.columns), remedy)
-    outcome = optimise(train, settings, watch=watch)
+    outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
