@@ -113,7 +113,8 @@ def optimise(
         if checkpoint is not None and time.monotonic() - last_kept >= KEEP_SECONDS:
             tree = {
                 "params": params, "state": state, "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(), "history": history, "seconds": earlier + time.perf_counter() - begun,
+                "generator": generator.get_state(), "history": history,
+                "seconds": earlier + time.perf_counter() - begun,
             }  # fmt: skip
             tensors, packed = checkpoints.pack(tree, "run")
             checkpoints.save(checkpoint, tensors, {"key": key, "tree": packed})
