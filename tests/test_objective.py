@@ -96,7 +96,7 @@ def test_losses_have_the_gradients_they_claim(objective: str) -> None:
 def test_gradient_matching_sees_only_the_kept_harmonics() -> None:
     series, problem = double(60, 2), Problem(4, 3, 12)
     objective = harmonic(problem, series, k=3, lam=0)
-    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.kept)
+    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask)
     synthetic = double(1, 12, 2, seed=1)
     first, _ = objective.loss(synthetic, torch.Generator().manual_seed(0))
     second, _ = objective.loss(synthetic + outside, torch.Generator().manual_seed(0))

@@ -32,7 +32,7 @@ LOAD_DEFAULTS: dict[str, Any] = {
 Read = TypeVar("Read")
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """What pooch asks of a progress display; ``total`` is set before the first update."""
 
     total: int
@@ -54,7 +54,7 @@ def load(
     freq: str | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Panel:
     """A registry name, a path, or a frame → Panel.
 
@@ -145,7 +145,7 @@ def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
         raise InputError(f"{path}: not a readable {path.suffix[1:]} table ({_first_line(error)})") from error
 
 
-def _registry_frame(entry: Dataset, progress: Progress | None) -> tuple[pd.DataFrame, list[str]]:
+def _registry_frame(entry: Dataset, progress: DownloadProgress | None) -> tuple[pd.DataFrame, list[str]]:
     if entry.name == "co2":
         from statsmodels.datasets import co2
 
@@ -215,7 +215,7 @@ def verify(path: Path, source: Source) -> None:
     )
 
 
-def fetch(entry: Dataset, progress: Progress | None = None) -> tuple[Path, Source]:
+def fetch(entry: Dataset, progress: DownloadProgress | None = None) -> tuple[Path, Source]:
     """Download a data set into the checkout's ``data/`` or the user cache; verified, then moved into place."""
     import pooch
 

@@ -129,7 +129,7 @@ class Panel:
         """Scaled values [T_part, C] of one part.
 
         Validation and test start ``context`` rows early, so that their first forecast begins at the
-        border (DESIGN, evaluation protocol). Missing cells are interpolated within the part only.
+        border (the evaluation protocol). Missing cells are interpolated within the part only.
         """
         values, _ = self._filled(part)
         rows = self.rows(part)

@@ -21,20 +21,20 @@ from hdt.training import checkpoint as checkpoints
 from hdt.training.fit import device_of
 
 KEEP_SECONDS = 10.0  # between two checkpoints
-Watcher = Callable[[int, int, dict[str, float]], None]
+WatchIteration = Callable[[int, int, dict[str, float]], None]
 
 
 class Outcome(NamedTuple):
     """Learned parameters, the series they decode to, where it started, kept harmonics, and the loss log.
 
-    All tensors are on the CPU; ``kept`` is None for objectives that do not choose harmonics; ``chosen`` holds
+    All tensors are on the CPU; ``mask`` is None for objectives that do not choose harmonics; ``chosen`` holds
     what was read from the data: hyperparameters given as ``auto`` or left open.
     """
 
     params: Params
     series: Float[Tensor, "N M C"]
     started: Float[Tensor, "N M C"]
-    kept: Bool[Tensor, "F C"] | None
+    mask: Bool[Tensor, "F C"] | None
     history: list[dict[str, float]]
     seconds: float
     chosen: dict[str, float]
@@ -48,7 +48,11 @@ def objective_of(settings: Settings) -> Objective:
 
 
 def optimise(
-    series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher | None = None, checkpoint: Path | None = None
+    series: Float[Tensor, "T C"],
+    settings: Settings,
+    *,
+    watch: WatchIteration | None = None,
+    checkpoint: Path | None = None,
 ) -> Outcome:
     """Distil the scaled training part ``series`` as ``settings`` say.
 
@@ -127,10 +131,10 @@ def optimise(
         bool(decoded.isfinite().all()),
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
-    kept = None if known.kept is None else known.kept.cpu()
+    mask = None if known.mask is None else known.mask.cpu()
     seconds = earlier + time.perf_counter() - begun + known.saved_seconds
     chosen = {**parameterization.chosen, **objective.chosen(known, state)}
-    return Outcome(final, decoded, started.cpu(), kept, history, seconds, chosen)
+    return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen)
 
 
 def _facts(settings: Settings) -> list[Any]:

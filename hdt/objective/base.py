@@ -33,11 +33,11 @@ class Problem:
 class Known:
     """What an objective knows of the real series; each adds its own.
 
-    ``kept`` marks the harmonics it is restricted to, if any; ``chosen`` holds hyperparameters that were left to the
+    ``mask`` marks the harmonics it is restricted to, if any; ``chosen`` holds hyperparameters that were left to the
     data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same.
     """
 
-    kept: Bool[Tensor, "F C"] | None = None
+    mask: Bool[Tensor, "F C"] | None = None
     chosen: Mapping[str, float] = field(default_factory=dict)
     saved_seconds: float = 0.0
 

@@ -52,24 +52,24 @@ class Segments(Known):
 
 
 class GradientMatching(Objective[Segments]):
-    """L_grad above."""
+    """‖θ_j(S) − θ_i(X)‖² / ‖θ − θ_i(X)‖²: where i real and j synthetic steps from the same weights arrive."""
 
     name = "gradient"
     Options = GradientOptions
     pools_channels = False
 
-    def prepare(self, series: Float[Tensor, "T C"], kept: Bool[Tensor, "F C"] | None = None) -> Segments:
-        """``kept`` restricts both signals to the marked harmonics."""
+    def prepare(self, series: Float[Tensor, "T C"], mask: Bool[Tensor, "F C"] | None = None) -> Segments:
+        """``mask`` restricts both signals to the marked harmonics."""
         student = backbone(self.problem.backbone, self.problem.context, self.problem.horizon, series)
-        return Segments(series=series, student=student, kept=kept)
+        return Segments(series=series, student=student, mask=mask)
 
     def loss(
         self, known: Segments, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
     ) -> Scored:
         options, problem = self.options, self.problem
         real = real_segments(known.series, options.segments, problem.length, generator)
-        if known.kept is not None:
-            real, synthetic = (spectrum.keep_harmonics(x, known.kept) for x in (real, synthetic))
+        if known.mask is not None:
+            real, synthetic = (spectrum.keep_harmonics(x, known.mask) for x in (real, synthetic))
         seed = int(torch.randint(2**31, (), generator=generator))
         fresh = build(problem.backbone, problem.context, problem.horizon, real.shape[2], seed)
         theta = flatten(fresh).to(real).requires_grad_()

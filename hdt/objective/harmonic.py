@@ -59,7 +59,7 @@ class Harmonics(Known):
     power: Tensor
     k: int
     gradient: Segments
-    kept: Tensor
+    mask: Tensor
 
 
 class HarmonicMatching(Objective[Harmonics]):
@@ -103,9 +103,9 @@ class HarmonicMatching(Objective[Harmonics]):
         k, chosen = self.options.k, {}
         if k == "auto":
             k = chosen["k"] = spectrum.harmonics_for(amplitude, self.problem.length, ENERGY)
-        kept = spectrum.top_harmonics(amplitude, k)
-        gradient = self.gradient.prepare(series, kept)
-        return Harmonics(amplitude=amplitude, power=power, k=k, gradient=gradient, kept=kept, chosen=chosen)
+        mask = spectrum.top_harmonics(amplitude, k)
+        gradient = self.gradient.prepare(series, mask)
+        return Harmonics(amplitude=amplitude, power=power, k=k, gradient=gradient, mask=mask, chosen=chosen)
 
     def loss(
         self, known: Harmonics, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
@@ -131,7 +131,7 @@ class HarmonicMatching(Objective[Harmonics]):
 
     def harmonic_loss(self, known: Harmonics, synthetic: Float[Tensor, "N M C"]) -> Tensor:
         """L_harm, averaged over sequences and channels."""
-        gap = (spectrum.rfft(synthetic).abs() - known.amplitude).abs() * known.kept
+        gap = (spectrum.rfft(synthetic).abs() - known.amplitude).abs() * known.mask
         return gap.pow(self.options.p).sum(dim=-2).mean() / known.k
 
     def balance(self, known: Harmonics, synthetic: Float[Tensor, "N M C"], generator: torch.Generator) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from hdt.data.frames import format_step
 from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.config import Settings
+from hdt.distillation.loop import WatchIteration, objective_of, optimise
 from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES
@@ -29,7 +29,6 @@ SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimat
 SIZES = {  # the hyperparameters that memory grows with
     "segments", "batch", "inner_batch", "expert_batch", "features", "steps_synthetic", "most_real", "group",
 }  # fmt: skip
-Watcher = Callable[[int, int, dict[str, float]], None]
 
 
 class LittleCompression(UserWarning):
@@ -37,7 +36,7 @@ class LittleCompression(UserWarning):
 
 
 def distill(
-    data: Any, *, watch: Watcher | None = None, checkpoint: str | Path | None = None, **settings: Any
+    data: Any, *, watch: WatchIteration | None = None, checkpoint: str | Path | None = None, **settings: Any
 ) -> Distilled:
     """Distil a series into a short synthetic one on which forecasters train as well.
 
@@ -81,7 +80,7 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
 
 
 def prepare(
-    data: str | Path | pd.DataFrame | Panel, progress: datasets.Progress | None = None, /, **settings: Any
+    data: str | Path | pd.DataFrame | Panel, progress: datasets.DownloadProgress | None = None, /, **settings: Any
 ) -> tuple[Panel, Settings]:
     """The checked data and the complete settings of a distillation, as :func:`distill` takes them."""
     loading = {name: settings.pop(name) for name in datasets.LOAD_DEFAULTS if name in settings}
@@ -128,8 +127,6 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 
 def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
     """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
-    from hdt.distillation.loop import objective_of
-
     graph = objective_of(settings).graph_bytes(instances, settings.channels or panel.channels)
     return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
 
@@ -153,7 +150,7 @@ def check_memory(panel: Panel, settings: Settings) -> None:
 
 
 def distill_panel(
-    panel: Panel, settings: Settings, *, watch: Watcher | None = None, checkpoint: Path | None = None
+    panel: Panel, settings: Settings, *, watch: WatchIteration | None = None, checkpoint: Path | None = None
 ) -> Distilled:
     """:func:`distill` once the data and the settings are known; the caller removes the ``checkpoint``."""
     check_memory(panel, settings)
@@ -161,10 +158,9 @@ def distill_panel(
         return _distilled(panel, settings, watch, checkpoint)
 
 
-def _distilled(panel: Panel, settings: Settings, watch: Watcher | None, checkpoint: Path | None) -> Distilled:
+def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, checkpoint: Path | None) -> Distilled:
     import torch
 
-    from hdt.distillation.loop import optimise
     from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
     from hdt.training.fit import device_of
 
@@ -206,7 +202,7 @@ def _distilled(panel: Panel, settings: Settings, watch: Watcher | None, checkpoi
             acf_gap=float(bound.acf_gap.mean()),
             psd_gaps=bound.psd_gap.tolist(),
             acf_gaps=bound.acf_gap.tolist(),
-            harmonics=None if outcome.kept is None else [kept.nonzero().flatten().tolist() for kept in outcome.kept.T],
+            harmonics=None if outcome.mask is None else [kept.nonzero().flatten().tolist() for kept in outcome.mask.T],
             distance=Distance(
                 start=None if settings.start == "phase" else started,
                 nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
