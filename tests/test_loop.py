@@ -18,6 +18,7 @@ from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS, Size, build
 from hdt.start import STARTS, real_segments
+from hdt.system.machine import peak_rss_mb
 
 EXPERTS = {"iterations": 30, "learning_rate": 0.05, "experts": 1, "expert_epochs": 2, "max_start": 1, "inner_batch": 8}
 QUICK = {
@@ -221,3 +222,11 @@ def test_a_checkpoint_of_other_settings_or_data_and_a_damaged_one_are_not_taken_
         assert begun(frame, seed, stop=False) == first
     file.write_bytes(b"damaged")
     assert begun(make_frame(), 0, stop=False) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
+def test_peak_memory_is_that_of_the_distillation_not_of_what_ran_before_it() -> None:
+    before = np.ones(150_000_000)  # 1.2 GB, given back before the work
+    del before
+    peak = hdt.distill(make_frame(), **SMALL).info.peak_rss_mb
+    assert peak is not None and peak < (peak_rss_mb() or 0) - 200

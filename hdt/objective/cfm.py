@@ -87,7 +87,7 @@ class Teacher(Known):
 
 
 class CFM(Objective[Teacher]):
-    """The teacher's error on the synthetic windows plus the distance of their filtered correlations from the real ones."""
+    """The teacher's error on the synthetic windows plus the distance of their filtered correlations from real ones."""
 
     name = "cfm"
     Options: ClassVar[type[CFMOptions]] = CFMOptions

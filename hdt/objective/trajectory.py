@@ -61,7 +61,10 @@ class Trajectories(Known):
 
 
 class TrajectoryMatching(Objective[Trajectories]):
-    """‖θ_N − θ*_{t+e}‖² / ‖θ*_t − θ*_{t+e}‖², and γ times the error on real windows. The state holds the logarithm of the inner step size, which is learned."""
+    """‖θ_N − θ*_{t+e}‖² / ‖θ*_t − θ*_{t+e}‖², and γ times the error on real windows.
+
+    The state holds the logarithm of the inner step size, which is learned.
+    """
 
     name = "mtt"
     Options: ClassVar[type[TrajectoryOptions]] = TrajectoryOptions

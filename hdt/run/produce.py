@@ -168,7 +168,9 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
     drift = stationarity.notice(panel.part("train"), list(panel.columns), remedy)
-    outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
+    device = device_of(settings.device)
+    with machine.peak_memory(device) as peak:
+        outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
@@ -195,8 +197,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
             floats=floats,
             compression=train.numel() / floats,
             seconds=round(outcome.seconds, 3),
-            peak_rss_mb=machine.peak_rss_mb(),
-            device=machine.device_name(str(device_of(settings.device))),
+            peak_rss_mb=peak(),
+            device=machine.device_name(str(device)),
             versions=machine.versions(),
             psd_gap=float(bound.psd_gap.mean()),
             acf_gap=float(bound.acf_gap.mean()),
