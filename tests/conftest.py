@@ -19,7 +19,7 @@ MATHS = (
     "objective",
     "students",
     "training",
-    "distillation",
+    "distillation.loop",
     "evaluation",
     "tuning",
 )

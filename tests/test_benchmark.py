@@ -109,7 +109,7 @@ def test_one_setting_can_be_varied_and_methods_without_it_stay(frame: pd.DataFra
 
 def test_bad_requests_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     for wrong, message in [
-        ({"methods": ["magic"]}, "unknown method 'magic'; known: wiener, hdt"),
+        ({"methods": ["magic"]}, "unknown method 'magic'; known: cfm, condtsf"),
         ({"students": ["lstm"]}, "unknown student 'lstm'"),
         ({"seeds": 0}, "seeds=0"),
         ({"vary": {"k": [1], "lam": [1]}}, "one setting at a time"),

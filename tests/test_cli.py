@@ -306,7 +306,7 @@ def test_holes_are_noted_on_stderr_and_kept_in_the_run(run, tmp_path: Path) -> N
         (["distill", "co2", "--frequency", "3"], "No such option: --frequency"),
         (["evaluate", "nowhere"], "nowhere: no such run folder"),
         (["report", "nowhere"], "nowhere: no such run folder"),
-        (["cite", "dm"], "unknown method 'dm'; known: wiener, hdt"),
+        (["cite", "dm"], "unknown method 'dm'; known: cfm, condtsf"),
         (["data", "get", "Nowhere"], "unknown data set 'Nowhere'"),
         (["fly"], "No such command 'fly'"),
         (["distill", "co2", "--k", "'"], "--k ': cannot be read as YAML"),

@@ -73,7 +73,7 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new_run(
 
 
 def test_an_evaluation_that_is_killed_leaves_the_old_or_the_new_rows(tmp_path: Path) -> None:
-    from hdt.run.distilled import read_evaluation, record_evaluation
+    from hdt.run.records import read_evaluation, record_evaluation
 
     row = {"student": "dlinear", "trained_on": "full", "mse": 1.0, "mse_std": 0.0, "mae": 1.0, "mae_std": 0.0,
            "validation_mse": 1.0, "seeds": 1, "train_seconds": 1.0, "ratio_to_full": 1.0}  # fmt: skip

@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     mask: Bool[Tensor, "F C"] | None
     history: list[dict[str, float]]
     seconds: float
-    chosen: dict[str, float]
+    chosen: dict[str, int | float]
 
 
 def objective_of(settings: Settings) -> Objective:

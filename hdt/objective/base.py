@@ -38,7 +38,7 @@ class Known:
     """
 
     mask: Bool[Tensor, "F C"] | None = None
-    chosen: Mapping[str, float] = field(default_factory=dict)
+    chosen: Mapping[str, int | float] = field(default_factory=dict)
     saved_seconds: float = 0.0
 
 
@@ -91,7 +91,7 @@ class Objective(Part, ABC, Generic[K]):
         """What to put in place of the series after an iteration, or None to leave it."""
         return None
 
-    def chosen(self, known: K, state: State) -> dict[str, float]:
+    def chosen(self, known: K, state: State) -> dict[str, int | float]:
         """Values of hyperparameters that were left to the data."""
         return dict(known.chosen)
 

@@ -148,7 +148,7 @@ class HarmonicMatching(Objective[Harmonics]):
         )
         return torch.tensor(squared**0.5 / norm, dtype=torch.float64)
 
-    def chosen(self, known: Harmonics, state: State) -> dict[str, float]:
+    def chosen(self, known: Harmonics, state: State) -> dict[str, int | float]:
         return {**known.chosen, **{name: value.item() for name, value in state.items()}}
 
     def graph_bytes(self, instances: int, channels: int) -> int:

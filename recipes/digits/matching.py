@@ -13,9 +13,10 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from hdt.maths.transforms import dct2
-from hdt.parameterization import NSD, FreD, Parameterization, Raw, Size
-from hdt.parameterization.fred import FreDOptions, choose
-from hdt.parameterization.nsd import NSDOptions
+from hdt.parameterization import Parameterization, Size
+from hdt.parameterization.fred import FreD, FreDOptions, choose
+from hdt.parameterization.nsd import NSD, NSDOptions
+from hdt.parameterization.raw import Raw
 
 
 class Matching(NamedTuple):
