@@ -420,7 +420,7 @@ def test_running_out_of_memory_says_what_to_lower(run, monkeypatch: pytest.Monke
     smaller = "--length, --option batch, --option segments or --option steps_synthetic"
     hdt.distill(csv, **SMALL).save("r")
     with monkeypatch.context() as patch:
-        patch.setattr("hdt.distillation.loop.optimise", full)
+        patch.setattr("hdt.run.produce.optimise", full)
         message = rf"^error: out of memory; lower {smaller}$"
         refused(run("distill", csv, *QUICK, "--out", "s"), message)
         refused(run("compare", csv, "--method", "hdt", "--seeds", 1, *QUICK[:8], "--student", "dlinear"), message)
@@ -434,7 +434,7 @@ def test_running_out_of_memory_says_what_to_lower(run, monkeypatch: pytest.Monke
 
 
 def test_what_cannot_fit_into_memory_is_refused_before_the_work(run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hdt.distillation.loop.optimise", lambda *_, **__: pytest.fail("worked"))
+    monkeypatch.setattr("hdt.run.produce.optimise", lambda *_, **__: pytest.fail("worked"))
     monkeypatch.setattr("hdt.system.machine.memory_mb", lambda _: 300.0)
     message = r"about 50\d MB of memory, and the machine has 300; lower --length, --option batch"
     refused(run("distill", long_table(), *QUICK, "--json"), message)
