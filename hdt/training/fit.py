@@ -18,13 +18,13 @@ from torch.nn import functional
 from hdt.maths.windows import windows
 from hdt.students import Student, Training
 from hdt.system.errors import InputError, require
+from hdt.system.fingerprint import fingerprint
 from hdt.training import checkpoint
 
 CHECKS = 20  # a run looks at the validation part at most this often
 VALIDATION_WINDOWS = 1024  # evenly spaced ones of the validation part, enough to choose an epoch
 BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
 PRECISIONS = ("float32", "bf16")
-VERSION = 1  # raise it when a change here alters the weights: older checkpoints are then ignored
 
 
 @contextmanager
@@ -265,10 +265,9 @@ class _Keeper:
 
 def _key(student: Student, series: Tensor, validation: Tensor, seed: int, training: Training, running: Running) -> str:
     """Identifies everything that decides the weights a training ends with."""
-    facts = [VERSION, type(student).__name__, student.context, student.horizon, seed, asdict(training)]
+    facts = [type(student).__name__, student.context, student.horizon, seed, asdict(training), series.device.type]
     facts += [running.precision, running.clip, running.compile, running.steps, running.last]
-    facts += [list(series.shape), series.device.type, torch.__version__]
-    return checkpoint.fingerprint(facts, [series, validation, *student.state_dict().values()])
+    return fingerprint(facts, [series, validation, *student.state_dict().values()], [type(student), __name__])
 
 
 def _batch(

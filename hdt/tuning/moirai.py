@@ -202,7 +202,7 @@ def tune_values(
     training = {
         **(facts or {}),
         "data": panel.name,
-        "train_sha256": panel.train_sha256(),
+        "train_sha256": panel.train_sha256,
         "base": str(base),
         "licence": bases.licence(base),
         "parameters": bases.parameters(network),

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hdt.system import machine
 from hdt.system.errors import require
+from hdt.system.fingerprint import fingerprint
 from hdt.training import checkpoint
 from hdt.tuning.crps import crps
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 PATTERNS = ("full", "freeze_ffn", "head_only")
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bf16": "bf16-mixed"}
-VERSION = 1  # raise it when a change here or in the loop alters the weights: older checkpoints are then ignored
 Watcher = Callable[[int, int, float], None]
 
 
@@ -94,9 +95,9 @@ class Progress:
     ) -> None:
         self.module, self.validation, self.plan, self.device = module, data[1], plan, device
         self.watch, self.file = watch, file
-        facts = {"version": VERSION, "plan": asdict(plan), "device": device.type, "torch": torch.__version__}
+        facts = [asdict(plan), device.type, machine.package_version("uni2ts")]
         weights = module.state_dict().values()
-        self.key = "" if file is None else checkpoint.fingerprint(facts, [*weights, *data])
+        self.key = "" if file is None else fingerprint(facts, [*weights, *data], ["hdt.tuning.loop"])
         self.restored: tuple[Any, dict[str, Tensor]] | None = None
         self.clock: float | None = None
 

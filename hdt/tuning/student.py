@@ -182,7 +182,7 @@ def tune_student(
     facts = {
         "trained_on": task.trained_on,
         "data": task.panel.name,
-        "train_sha256": task.panel.train_sha256(),
+        "train_sha256": task.panel.train_sha256,
         "method": task.method,
         "base": None if base is None else str(base),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
