@@ -21,7 +21,7 @@ from hdt.maths.windows import windows
 from hdt.students import STUDENTS, build, flatten
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
-from hdt.training.fit import seeded
+from hdt.training.loop import seeded
 
 
 class Training(NamedTuple):

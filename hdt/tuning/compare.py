@@ -28,8 +28,8 @@ from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import memory_refusal, package_version
 from hdt.training.fit import device_of
 from hdt.tuning.base import check_size, load_base, parameters
+from hdt.tuning.loop import Plan
 from hdt.tuning.moirai import choose_patch, tune_values
-from hdt.tuning.progress import Plan
 from hdt.tuning.score import score
 
 DISTILLED = ("hdt", "wiener")  # unless others are asked for

@@ -23,12 +23,12 @@ from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
-from hdt.training.fit import device_of, seeded
+from hdt.training.fit import device_of
+from hdt.training.loop import Outcome, Watcher, seeded
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.loop import tune
-from hdt.tuning.progress import Outcome, Plan, Watcher
+from hdt.tuning.loop import Plan, tune
 from hdt.tuning.record import ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
@@ -217,7 +217,7 @@ def tune_values(
         "learning_rates": list(rates),
         **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
         "noise": None if lacking is None else [round(level, 6) for level in lacking.tolist()],
-        "validation_crps_before": outcome.validation_before,
+        "validation_crps_before": outcome.history[0][2],
         "validation_crps": outcome.validation,
         "device": machine.device_name(on.type),
         "peak_memory_mb": peak(),
