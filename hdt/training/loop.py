@@ -120,6 +120,22 @@ def check_precision(precision: str, clip: float | None) -> None:
     require(clip is None or 0 < clip < math.inf, f"clip={clip}: expected a positive number")
 
 
+@contextmanager
+def several(count: int, file: Path | None, watch: Watcher | None) -> Iterator[list[tuple[Path | None, Watcher | None]]]:
+    """Checkpoint and watcher for each of ``count`` trainings in a row; the checkpoints go when all are done."""
+
+    def counted(number: int) -> Watcher | None:
+        if watch is None:
+            return None
+        return lambda step, steps, value: watch(number * steps + step, count * steps, value)
+
+    files = [None if file is None else Path(f"{file}.{number}") for number in range(count)]
+    yield [(each, counted(number)) for number, each in enumerate(files)]
+    for each in files:
+        if each is not None:
+            each.unlink(missing_ok=True)
+
+
 def train(
     task: Task[B], course: Course, *, file: Path | None = None, watch: Watcher | None = None
 ) -> tuple[Outcome, Weights | None]:

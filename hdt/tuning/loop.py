@@ -178,7 +178,7 @@ def tune(
     module.to(device)
     task = _Moirai(module, Batches(train_on, plan, max(module.patch_sizes), noise), validation, device)
     course = Course(
-        plan.steps, plan.check_every, plan.patience * plan.check_every, from_base=True, precision=plan.precision,
+        plan.steps, plan.check_every, float(plan.patience * plan.check_every), from_base=True, precision=plan.precision,
         clip=plan.clip,
     )  # fmt: skip
     with unchecked():
