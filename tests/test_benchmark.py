@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import SMALL, make_frame
 from matplotlib.figure import Figure
 
@@ -14,6 +16,7 @@ from hdt.evaluation import compare, figures, published
 from hdt.evaluation.protocol import Evaluator, summary
 from hdt.run import produce
 from hdt.students import DLinear, Training
+from hdt.system import fingerprint
 
 QUICK = SMALL
 DLINEAR = {"students": ["dlinear"], "seeds": 2}
@@ -81,12 +84,43 @@ def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypa
         hdt.compare(frame, methods=["hdt"], out="out", **DLINEAR, **{**QUICK, "iterations": 4})
 
 
-def test_another_version_of_hdt_shares_no_cell(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
-    hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
-    monkeypatch.setattr("hdt.system.machine.versions", lambda: {"hdt-ts": "9.9.9"})
-    monkeypatch.setattr(Evaluator, "score", lambda *_: pytest.fail("computed again"))
-    with pytest.raises(pytest.fail.Exception, match="computed again"):
-        hdt.compare(frame, methods=["random"], out="out", **DLINEAR, **QUICK)
+@pytest.fixture
+def edit(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Edits a module, as far as its source is concerned."""
+    usual = fingerprint.source
+    return lambda module: monkeypatch.setattr(
+        fingerprint, "source", lambda name: usual(name) + "\n# edited" * (name == module)
+    )
+
+
+def test_what_an_edit_decides_is_computed_again(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, edit: Callable[[str], None]
+) -> None:
+    """Distillations, and trainings, of: hdt, random, full; an objective's edit used to give the old numbers."""
+    made, trained = [], []
+    distil, score = produce.distill_panel, Evaluator.score
+    monkeypatch.setattr(produce, "distill_panel", lambda *a: made.append(a[1].method) or distil(*a))
+    monkeypatch.setattr(Evaluator, "score", lambda *a: trained.append(a[1]) or score(*a))
+    request = {"methods": ["hdt"], "students": ["dlinear"], "seeds": 1, "out": "out", **QUICK}
+    for module, distillations, trainings in [
+        ("hdt", ["hdt", "random"], 3),
+        ("hdt.run.report", [], 0),
+        ("hdt.students.xpatch", [], 0),
+        ("hdt.objective.harmonic", ["hdt"], 1),
+        ("hdt.students.dlinear", ["hdt", "random"], 3),
+    ]:
+        made.clear(), trained.clear()
+        edit(module)
+        hdt.compare(frame, **request)
+        assert (made, len(trained)) == (distillations, trainings), module
+
+
+def test_seconds_of_another_device_are_no_ones(frame: pd.DataFrame) -> None:
+    evaluator = Evaluator(hdt.load(frame), 12, 6, device="cpu")
+    key = evaluator.key("dlinear", 0)
+    evaluator.device = torch.device("cuda")
+    assert evaluator.key("dlinear", 0) != key
+    assert Evaluator(hdt.load(frame), 12, 6, device="auto").key("dlinear", 0) == key or torch.cuda.is_available()
 
 
 def test_other_data_share_no_cell(frame: pd.DataFrame) -> None:

@@ -324,5 +324,5 @@ def test_panels_remember_where_they_came_from(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv")
     panel = datasets.load(path, split=(0.6, 0.2, 0.2), missing="error")
     again = datasets.load(panel.source, **panel.load_options)
-    assert again.borders == panel.borders and again.train_sha256() == panel.train_sha256()
+    assert again.borders == panel.borders and again.train_sha256 == panel.train_sha256
     assert isinstance(again, Panel)

@@ -450,5 +450,16 @@ def test_the_fingerprint_depends_on_the_training_part_only() -> None:
     first, second, third = make_frame(), make_frame(), make_frame()
     second.iloc[300:] = np.nan
     third.iloc[10, 0] += 1
-    prints = [Panel.from_frame(f).train_sha256() for f in (first, second, third)]
+    prints = [Panel.from_frame(f).train_sha256 for f in (first, second, third)]
     assert prints[0] == prints[1] != prints[2]
+    assert len({Panel.from_frame(f).sha256 for f in (first, second, third)}) == 3
+
+
+def test_the_fingerprint_of_all_parts_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    panels = [
+        Panel.from_frame(make_frame(), **how) for how in ({}, {}, {"missing": "error"}, {"split": (0.6, 0.2, 0.2)})
+    ]
+    first, second, third, fourth = (panel.sha256 for panel in panels)
+    assert first == second and len({first, third, fourth}) == 3
+    monkeypatch.setattr("hashlib.sha256", None)
+    assert panels[0].sha256 == first

@@ -120,6 +120,14 @@ def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.Mo
     assert not torch.equal(seen[1], seen[2])
 
 
+def test_a_training_ends_at_the_first_look_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [2.0, 1.0, float("nan"), 0.5]
+    monkeypatch.setattr("hdt.training.fit.errors", lambda *_: Errors(script.pop(0), 0.0))
+    student = build("dlinear", 24, 12, 2, seed=0)
+    run = fit(student, noisy_sine()[None], noisy_sine(), seed=0, training=Training(lr=5e-3))
+    assert (run.validation_mse, run.best_step, run.steps) == (1.0, 72, 108) and script == [0.5]
+
+
 def test_short_series_get_more_epochs_and_no_more_checks() -> None:
     student = build("dlinear", 24, 12, 2, seed=0)
     training = Training(lr=1e-3, patience=10, min_steps=100)

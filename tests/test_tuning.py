@@ -21,10 +21,9 @@ from safetensors.torch import load_file, save_file
 import hdt
 from hdt.system.errors import InputError
 from hdt.tuning import base as bases
-from hdt.tuning import loop, moirai, progress, score
+from hdt.tuning import loop, moirai, score
 from hdt.tuning.crps import crps
-from hdt.tuning.loop import Batches
-from hdt.tuning.progress import Plan
+from hdt.tuning.loop import Batches, Plan
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import tokens
@@ -87,8 +86,7 @@ def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: 
     for first in range(0, len(seen) - count + 1, count):
         assert sorted(seen[first : first + count].tolist()) == list(range(count))
     if start < steps:  # a resumed training sees what it would have seen
-        resumed = Batches(windows, plan, 8, start)
-        assert len(resumed) == steps - start
+        resumed = Batches(windows, plan, 8)
         assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
 
 
@@ -138,7 +136,7 @@ def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
         assert torch.equal(drawn[:, :24], window[:24].expand(4096, 24))
         expected = scale * level * step / 4
         torch.testing.assert_close(drawn[:, 24:].std(dim=0), expected, rtol=0.05, atol=1e-6)
-    assert torch.equal(Batches(windows, plan, 8, 2, level)[0]["target"], batches[2]["target"])
+    assert torch.equal(Batches(windows, plan, 8, level)[2]["target"], batches[2]["target"])
 
 
 @given(mix=st.integers(2, 5), seed=st.integers(0, 100))
@@ -152,7 +150,7 @@ def test_mixed_windows_keep_what_is_linear_in_their_context(mix: int, seed: int)
     found = batches[3]["target"].flatten(1)
     assert not any(torch.allclose(row, window) for row in found for window in windows.evenly(99))
     torch.testing.assert_close(found[:, 24:], found[:, :24] @ weights, rtol=1e-3, atol=1e-2)
-    torch.testing.assert_close(found, Batches(windows, replace(PLAN, mix=mix, seed=seed), 8, 3)[0]["target"].flatten(1))
+    torch.testing.assert_close(found, Batches(windows, replace(PLAN, mix=mix, seed=seed), 8)[3]["target"].flatten(1))
 
 
 @given(seed=st.integers(0, 1000), level=st.floats(0.1, 1.0))
@@ -202,7 +200,7 @@ def test_crps_is_the_mean_over_the_horizon(rows: Rows, few: torch.Tensor, monkey
     assert again == found and torch.equal(drawn[0], drawn[1])
 
 
-@pytest.mark.parametrize("pattern", progress.PATTERNS)
+@pytest.mark.parametrize("pattern", loop.PATTERNS)
 def test_a_step_changes_what_the_pattern_says(pattern: str, rows: Rows, few: torch.Tensor) -> None:
     module = bases.load_base(TINY)
     before = weights(module)
@@ -225,11 +223,37 @@ def test_a_step_changes_what_the_pattern_says(pattern: str, rows: Rows, few: tor
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
+def test_no_trainer_of_lightning_is_needed(
+    rows: Rows, few: torch.Tensor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import lightning
+
+    monkeypatch.setattr(lightning, "Trainer", None)
+    outcome = loop.tune(bases.load_base(TINY), rows, few, PLAN, CPU)
+    assert [step for step, _, _ in outcome.history] == [0, 2, 4, 6]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_seconds_are_those_of_steps_alone(rows: Rows, few: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that only looks move on: 5 seconds each."""
+    now = [0.0]
+
+    def looking(*_: Any) -> float:
+        now[0] += 5
+        return now[0]
+
+    monkeypatch.setattr("hdt.training.loop.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(loop, "crps", looking)
+    outcome = loop.tune(bases.load_base(TINY), rows, few, PLAN, CPU)
+    assert outcome.history == [(step, 0.0, value) for step, value in [(0, 5.0), (2, 10.0), (4, 15.0), (6, 20.0)]]
+    assert (outcome.seconds, outcome.looking) == (0.0, 15.0)
+
+
 @pytest.mark.parametrize("lr", [1.0, 1e8])
 def test_a_training_that_diverges_ends_with_its_best_weights(lr: float, rows: Rows, few: torch.Tensor) -> None:
     module = bases.load_base(TINY)
     outcome = loop.tune(module, rows, few, replace(PLAN, lr=lr, steps=60, check_every=30, clip=None), CPU)
-    assert outcome.done and np.isfinite(outcome.validation) and 0 <= outcome.validation <= outcome.validation_before
+    assert outcome.done and np.isfinite(outcome.validation) and 0 <= outcome.validation <= outcome.history[0][2]
     assert all(bool(weight.isfinite().all()) for weight in module.parameters())
 
 
@@ -265,7 +289,7 @@ def test_the_base_stays_where_no_step_is_better(rows: Rows, few: torch.Tensor) -
     module = bases.load_base(TINY)
     unrelated = torch.randn(1, 95, 1, generator=torch.Generator().manual_seed(0))
     outcome = loop.tune(module, Rows(unrelated, 24, 8), few, replace(PLAN, lr=0.3), CPU)
-    assert outcome.best_step == 0 and outcome.validation == outcome.validation_before
+    assert outcome.best_step == 0 and outcome.validation == outcome.history[0][2]
     assert alike(module, bases.load_base(TINY))
 
 

@@ -138,6 +138,14 @@ class Panel:
             values = np.concatenate([before[-min(context, len(before)) :], values])
         return self.scaler.transform(values)
 
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
+        digest = hashlib.sha256(f"{self.values.shape}{self.borders}{self.missing}".encode())
+        digest.update(np.ascontiguousarray(self.values).data)
+        return digest.hexdigest()
+
+    @cached_property
     def train_sha256(self) -> str:
         """Fingerprint of what a distillation may read: the filled training part in original units."""
         return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()

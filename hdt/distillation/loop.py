@@ -17,6 +17,7 @@ from hdt.objective import OBJECTIVES, Objective, Problem
 from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
 from hdt.system.errors import InputError, require
+from hdt.system.fingerprint import fingerprint
 from hdt.training import checkpoint as checkpoints
 from hdt.training.fit import device_of
 
@@ -76,7 +77,8 @@ def optimise(
     params = parameterization.encode(started)
     with torch.no_grad():
         state = objective.start(known, started)
-    key = "" if checkpoint is None else checkpoints.fingerprint(_facts(settings), [series])
+    parts = [type(objective), type(parameterization), __name__]
+    key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], parts)
     stored = _stored(checkpoint, key, series.device)
     if stored is not None:
         state = stored["state"]
@@ -135,10 +137,6 @@ def optimise(
     seconds = earlier + time.perf_counter() - begun + known.saved_seconds
     chosen = {**parameterization.chosen, **objective.chosen(known, state)}
     return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen)
-
-
-def _facts(settings: Settings) -> list[Any]:
-    return ["distillation", settings.model_dump(mode="json"), torch.__version__]
 
 
 def _stored(checkpoint: Path | None, key: str, device: torch.device) -> dict[str, Any] | None:

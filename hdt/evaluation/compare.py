@@ -7,8 +7,6 @@ that say what they depend on, so that a run that was stopped goes on, and asking
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +26,7 @@ from hdt.run.distilled import Distilled
 from hdt.students import STUDENTS
 from hdt.system import folders, machine
 from hdt.system.errors import InputError, require
+from hdt.system.fingerprint import fingerprint
 
 ALWAYS = ("random", "full")
 COLUMNS = (
@@ -131,7 +130,7 @@ class Work:
         """The score of a cell, with the facts of its distillation."""
         if cell.settings is None:
             return self.evaluator.score_full(cell.student, cell.seed)
-        run = _hash([cell.settings.model_dump(exclude_none=True), self.panel.train_sha256(), machine.versions()])
+        run = produce.key(self.panel, cell.settings)
 
         def compute() -> Score:
             distilled = self.distilled(cell, run)
@@ -146,7 +145,7 @@ class Work:
 
         if self.folder is None:
             return compute()
-        key = _hash([run, self.evaluator.key(cell.student, cell.seed)])
+        key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
         return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:
@@ -163,10 +162,6 @@ class Work:
                 distilled.save(folder)
         self.last = run, distilled
         return distilled
-
-
-def _hash(what: Any) -> str:
-    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:

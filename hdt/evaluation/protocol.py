@@ -8,7 +8,6 @@ and the naive forecasts of :mod:`hdt.evaluation.naive` are always there to compa
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -30,11 +29,13 @@ from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
 from hdt.students import STUDENTS, Training, build
 from hdt.system.errors import require
+from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
 from hdt.system.machine import cache_folder, memory_refusal
-from hdt.training.fit import Diverged, Running, device_of, errors, fit
+from hdt.training.fit import Running, device_of, errors, fit
+from hdt.training.loop import Diverged
 
-PROTOCOL = 4  # raise it when anything here changes a number; cached rows of other protocols are ignored
+PROTOCOL = 4  # written beside errors, so that tables put only those side by side that were measured alike
 Watcher = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)
@@ -101,13 +102,10 @@ class Evaluator:
         return naive.score(self.panel, kind, self.horizon)
 
     def key(self, student: str, seed: int) -> str:
-        """Identifies everything but the training series that decides a score."""
-        panel = self.panel
-        data = hashlib.sha256(np.ascontiguousarray(panel.values).tobytes()).hexdigest()
-        what = [PROTOCOL, data, panel.borders, panel.missing, student, *map(asdict, self.trainings(student))]
-        what += [self.context, self.horizon, seed, torch.__version__]
-        what += [] if self.validation else ["last weights"]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+        """Identifies everything but the training series that decides a score, and the device for its seconds."""
+        facts = [student, self.panel.sha256, self.context, self.horizon, self.validation, self.device.type, seed]
+        ways = [asdict(way) for way in self.trainings(student)]
+        return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
 
 
 def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[Tensor, "T C"]:

@@ -18,10 +18,13 @@ from hdt.distillation.loop import WatchIteration, objective_of, optimise
 from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES
+from hdt.parameterization import PARAMETERIZATIONS
 from hdt.run.distilled import Distilled
 from hdt.run.records import DataInfo, Distance, RunInfo, in_words
+from hdt.students.table import STUDENTS
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
+from hdt.system.fingerprint import fingerprint
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
@@ -149,6 +152,15 @@ def check_memory(panel: Panel, settings: Settings) -> None:
     )
 
 
+def key(panel: Panel, settings: Settings) -> str:
+    """Identifies everything that decides a distillation, and the device for its seconds."""
+    from hdt.training.fit import device_of
+
+    facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
+    parts = [OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization], STUDENTS[settings.backbone]]
+    return fingerprint(facts, code=[*parts, Panel, __name__])
+
+
 def distill_panel(
     panel: Panel, settings: Settings, *, watch: WatchIteration | None = None, checkpoint: Path | None = None
 ) -> Distilled:
@@ -189,7 +201,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 first_stamp=str(panel.index[0]),
                 step=format_step(panel.step),
                 layout=vars(panel.layout),
-                train_sha256=panel.train_sha256(),
+                train_sha256=panel.train_sha256,
                 notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
             ),
             scaler_mean=panel.scaler.mean.tolist(),

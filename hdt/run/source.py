@@ -35,7 +35,7 @@ def real_data(distilled: Distilled, data: Any = None) -> Panel:
 def same_data(distilled: Distilled, panel: Panel) -> None:
     """Refuse a panel whose training part is not the one that a run was made from."""
     require(
-        panel.train_sha256() == distilled.info.data.train_sha256,
+        panel.train_sha256 == distilled.info.data.train_sha256,
         f"{panel.name}: its training part differs from the one this run was made from ({distilled.info.data.name}); "
         "give the same data, split and missing-value policy",
     )

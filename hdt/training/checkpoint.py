@@ -6,9 +6,8 @@ optimiser's ``state_dict`` for one; :func:`pack` takes the tensors out of it and
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,14 +48,6 @@ def load(path: Path) -> Checkpoint | None:
             return Checkpoint({name: stored.get_tensor(name) for name in stored.keys()}, facts)  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-
-
-def fingerprint(facts: Any, tensors: Iterable[Tensor]) -> str:
-    """Identifies a training: JSON facts and tensors, byte for byte. Trainings of one fingerprint end alike."""
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def pack(tree: Any, name: str) -> tuple[dict[str, Tensor], Any]:

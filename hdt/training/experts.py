@@ -6,8 +6,6 @@ and every setting; the training time is stored with the weights and counted as d
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,11 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hdt.maths.windows import windows
-from hdt.students import build, flatten
+from hdt.students import STUDENTS, build, flatten
+from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
-from hdt.training.fit import seeded
-
-VERSION = 2  # raise it when a change here alters the weights
+from hdt.training.loop import seeded
 
 
 class Training(NamedTuple):
@@ -51,9 +48,8 @@ def experts(
     backbone: str, context: int, horizon: int, series: Float[Tensor, "T C"], training: Training, folder: Path
 ) -> Experts:
     """Train the experts, or read them from ``folder`` when they were trained before."""
-    content = series.cpu().contiguous()
-    what = [VERSION, backbone, context, horizon, list(content.shape), *training, torch.__version__]
-    key = hashlib.sha256(json.dumps(what).encode() + content.numpy().tobytes()).hexdigest()[:32]
+    facts = [backbone, context, horizon, training._asdict(), series.device.type]
+    key = fingerprint(facts, [series], [STUDENTS[backbone], __name__])
     file = folder / f"experts-{key}.safetensors"
     try:
         with safe_open(file, framework="pt") as stored:

@@ -1,8 +1,8 @@
 """Fine-tuning: forecasters trained, or trained further, on distilled or on real data.
 
 ``forecaster`` what all of them share: a frame in, a frame out, a folder · ``student`` DLinear, iTransformer, xPatch ·
-``moirai`` Moirai, from ``base`` (where its network comes from), ``tokens`` (what it reads), ``loop`` (Lightning),
-``progress`` (what it keeps), ``crps`` (validation), ``residuals`` (noise that distilled series lack) and
+``moirai`` Moirai, from ``base`` (where its network comes from), ``tokens`` (what it reads), ``loop`` (its loss and its
+batches), ``crps`` (validation), ``residuals`` (noise that distilled series lack) and
 ``score`` (gluonts) · ``compare`` what distilled data is worth beside all of it.
 """
 

@@ -24,17 +24,17 @@ from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
 from hdt.system.errors import require
-from hdt.system.machine import memory_refusal
-from hdt.training import checkpoint
+from hdt.system.fingerprint import fingerprint
+from hdt.system.machine import memory_refusal, package_version
 from hdt.training.fit import device_of
 from hdt.tuning.base import check_size, load_base, parameters
+from hdt.tuning.loop import Plan
 from hdt.tuning.moirai import choose_patch, tune_values
-from hdt.tuning.progress import Plan
 from hdt.tuning.score import score
 
-VERSION = 1  # raise it when a change here or in the loop alters a number; older cells are then ignored
 DISTILLED = ("hdt", "wiener")  # unless others are asked for
 FIXED = ("zero-shot", "full", "random")
+SIZE = {"length", "sequences", "channels", "context", "horizon"}
 Watcher = Callable[[str, int, int], None]
 
 
@@ -54,7 +54,9 @@ class Work:
         """One row at one seed, computed or read back."""
         if self.out is None:
             return self._score(row, seed)
-        return kept(self.out / "cells" / f"{row}-{seed}-{self.key}.json", lambda: self._score(row, seed))
+        own = [] if row in FIXED else [produce.key(*produce.prepare(self.panel, **self._recipe(row, seed)))]
+        key = fingerprint([self.key, *own])
+        return kept(self.out / "cells" / f"{row}-{seed}-{key}.json", lambda: self._score(row, seed))
 
     def _score(self, row: str, seed: int) -> dict[str, float]:
         run, panel = self.distilled.info.settings, self.panel
@@ -71,7 +73,7 @@ class Work:
             draw = torch.Generator().manual_seed(seed)
             values = real_segments(some_channels(train, run.channels, draw), run.sequences, run.length, draw).numpy()
         else:
-            made = produce.distill(panel, **{**self._recipe(row), "seed": seed, "device": self.device.type})
+            made = produce.distill(panel, **self._recipe(row, seed))
             values, distill_seconds = made.values, made.info.seconds
         tuned = tune_values(
             values, panel, base=self.base, context=context, horizon=horizon, seed=seed, device=self.device.type,
@@ -88,13 +90,12 @@ class Work:
             "patch": float(tuned.patch),
         }
 
-    def _recipe(self, method: str) -> dict[str, Any]:
+    def _recipe(self, method: str, seed: int) -> dict[str, Any]:
         """The settings of a distillation: the run's own for its method, else those usual at its size."""
-        run = self.distilled.info.settings
+        run, own = self.distilled.info.settings, {"method": method, "seed": seed, "device": self.device.type}
         if method == run.method:
-            return {**run.model_dump(exclude={"options", "seed"}), **run.options}
-        size = {"length": run.length, "sequences": run.sequences, "channels": run.channels}
-        return {"method": method, **size, "context": run.context, "horizon": run.horizon}
+            return {**run.model_dump(exclude={"options"}), **run.options, **own}
+        return {**run.model_dump(include=SIZE), **own}
 
 
 @memory_refusal("lower --batch or --context, or choose a smaller --base")
@@ -125,13 +126,9 @@ def compare(
     network = load_base(base)
     check_size(base, parameters(network), device)
     run = distilled.info.settings
-    facts = {
-        "version": VERSION, "settings": {k: v for k, v in settings.items() if v is not None}, "device": on.type,
-        "run": run.model_dump(exclude={"seed", "device"}), "missing": panel.missing,
-        "borders": panel.borders, "torch": torch.__version__,
-    }  # fmt: skip
-    data_and_base = [torch.from_numpy(panel.values), *network.state_dict().values()]
-    key = checkpoint.fingerprint(facts, data_and_base)[:16]
+    given = {name: value for name, value in settings.items() if value is not None}
+    facts = [given, on.type, run.model_dump(include=SIZE), panel.sha256, *map(package_version, ("uni2ts", "gluonts"))]
+    key = fingerprint(facts, network.state_dict().values(), ["hdt.tuning.moirai", __name__, Panel])
     work = Work(panel, distilled, str(base), on, out, settings, key)
     rows = [*FIXED, *methods]
     total = 1 + (len(rows) - 1) * seeds

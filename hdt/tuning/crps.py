@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.training.fit import seeded
+from hdt.training.loop import seeded
 from hdt.tuning.tokens import tokens
 
 if TYPE_CHECKING:

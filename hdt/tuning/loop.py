@@ -1,4 +1,4 @@
-"""Fine-tune Moirai on windows with uni2ts' own module and Lightning's loop; keep the weights best on validation.
+"""Fine-tune Moirai on windows with the loss and the optimiser of uni2ts; keep the weights best on validation.
 
 The loss is uni2ts' negative log-likelihood. Validation is the CRPS: a distilled series teaches the course of the
 forecast before its spread, and likelihood would stop long before forecasts are best (recipes/LOG.md). So the noise
@@ -7,31 +7,68 @@ that its horizons lack (:mod:`hdt.tuning.residuals`) comes in slowly, from none 
 
 from __future__ import annotations
 
-import logging
-import warnings
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Distribution
 
-from hdt.training.fit import seeded
+from hdt.system.errors import require
+from hdt.system.fingerprint import fingerprint
+from hdt.system.machine import package_version
+from hdt.training.loop import Course, Diverged, Outcome, Task, Watcher, check_precision, train
 from hdt.tuning.base import import_moirai
-from hdt.tuning.crps import is_divergence
-from hdt.tuning.progress import PRECISIONS, Outcome, Plan, Progress, Watcher
+from hdt.tuning.crps import crps, is_divergence
 from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import Tokens, tokens
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
 
+PATTERNS = ("full", "freeze_ffn", "head_only")
+JUDGED = ("target", "prediction_mask", "observed_mask", "sample_id", "variate_id")  # the tokens that the loss reads
 
-class Batches(torch.utils.data.Dataset[Tokens]):
-    """Full batches from step ``start`` on: every window once per pass, in an order that the seed fixes.
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fine-tune: every number that decides the weights, beside the data and the base.
+
+    Validation is measured every ``check_every`` steps; the run ends after ``steps``, or once ``patience``
+    measurements went by without a better one. ``clip``: the largest norm of a gradient. ``mix``: how many windows
+    a sample combines, see :class:`Batches`.
+    """
+
+    context: int
+    horizon: int
+    patch: int
+    lr: float
+    steps: int
+    check_every: int
+    pattern: str = "full"
+    batch: int = 32
+    mix: int = 1
+    patience: int = 5
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.pattern in PATTERNS, f"unknown pattern {self.pattern!r}; known: {', '.join(PATTERNS)}")
+        check_precision(self.precision, self.clip)
+        for name in ("lr", "steps", "check_every", "batch", "mix", "patience"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"{name}={value}: expected a positive number")
+
+
+class Batches:
+    """Full batches by step: every window once per pass, in an order that the seed fixes.
 
     With ``plan.mix`` K > 1 a sample is Σ a_k·w_k of K windows, one of them from the pass and the others drawn at
     random, each less the mean of its context, a_k ~ N(0, 1). Where horizons are linear in contexts, as those of a
@@ -41,19 +78,9 @@ class Batches(torch.utils.data.Dataset[Tokens]):
     variance.
     """
 
-    def __init__(
-        self,
-        windows: Rows,
-        plan: Plan,
-        largest: int,
-        start: int = 0,
-        noise: Float[Tensor, " H"] | None = None,
-    ) -> None:
-        self.windows, self.plan, self.largest, self.start, self.noise = windows, plan, largest, start, noise
+    def __init__(self, windows: Rows, plan: Plan, largest: int, noise: Float[Tensor, " H"] | None = None) -> None:
+        self.windows, self.plan, self.largest, self.noise = windows, plan, largest, noise
         self.orders: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return self.plan.steps - self.start
 
     def rows(self, step: int) -> Tensor:
         """The windows of a step: ``batch`` of them from position ``step · batch`` of the endless shuffled passes."""
@@ -70,10 +97,8 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         generator = self._generator(passage)
         return torch.randperm(len(self.windows), generator=generator)
 
-    def __getitem__(self, index: int) -> Tokens:
-        if index >= len(self):
-            raise IndexError(index)
-        step, context = self.start + index, self.plan.context
+    def __getitem__(self, step: int) -> Tokens:
+        context = self.plan.context
         rows, generator = self.rows(step), self._generator(step)
         chosen = self.windows[rows]
         if self.plan.mix > 1:
@@ -88,9 +113,56 @@ class Batches(torch.utils.data.Dataset[Tokens]):
         return tokens(chosen, context, self.plan.patch, self.largest)
 
 
+class _Moirai(Task[Tokens]):
+    """The network on batches of tokens; validation is the CRPS of windows [m, L+H]."""
+
+    def __init__(
+        self,
+        module: MoiraiModule,
+        batches: Batches,
+        validation: Float[Tensor, "m window"],
+        device: torch.device,
+    ) -> None:
+        self.module, self.ordered, self.validation, self.plan = module, batches, validation, batches.plan
+        plan = self.plan
+        tuner = import_moirai().MoiraiFinetune(
+            min_patches=2, min_mask_ratio=0.0, max_mask_ratio=1.0, max_dim=1, num_training_steps=plan.steps,
+            num_warmup_steps=0, module=module, lr=plan.lr, weight_decay=plan.weight_decay,
+            finetune_pattern=plan.pattern,
+        )  # fmt: skip
+        self.likelihood = tuner.hparams.loss_func
+        super().__init__(module, tuner.configure_optimizers()["optimizer"], device, plan.seed)
+
+    def batches(self, step: int) -> Iterator[Tokens]:
+        for each in range(step, self.plan.steps):
+            yield {name: tensor.to(self.device) for name, tensor in self.ordered[each].items()}
+
+    def loss(self, batch: Tokens) -> Tensor:
+        try:
+            return self.likelihood(pred=self.module(**batch), **{name: batch[name] for name in JUDGED})
+        except (RuntimeError, ValueError) as error:
+            if is_divergence(error):
+                raise Diverged(str(error)) from error
+            raise
+
+    def check(self) -> None:
+        # Weights that are not finite must not be used again: on CUDA that would be the end of the process.
+        if not torch.stack([weight.isfinite().all() for weight in self.module.parameters()]).all():
+            raise Diverged("weights are no longer finite")
+
+    def measure(self) -> float:
+        self.module.eval()
+        return crps(self.module, self.validation, self.plan.context, self.plan.patch)
+
+    def key(self) -> str:
+        noise = [] if self.ordered.noise is None else [self.ordered.noise]
+        tensors = [*self.module.state_dict().values(), self.ordered.windows.series, self.validation, *noise]
+        return fingerprint([asdict(self.plan), self.device.type, package_version("uni2ts")], tensors, [__name__])
+
+
 def tune(
     module: MoiraiModule,
-    train: Rows,
+    train_on: Rows,
     validation: Float[Tensor, "m window"],
     plan: Plan,
     device: torch.device,
@@ -101,68 +173,27 @@ def tune(
 ) -> Outcome:
     """Fine-tune ``module`` in place; it ends with the weights of the best step, which may be step 0.
 
-    ``noise``: see :class:`Batches`. ``file`` is a checkpoint, written whenever validation is measured: the same
-    training, run again, goes on from it and ends with the weights of one that was never interrupted; any other
-    ignores it. ``watch`` is called then with (step, steps, validation).
+    ``noise``: see :class:`Batches`. ``file`` and ``watch`` are those of :func:`hdt.training.loop.train`.
     """
-    import lightning
-
-    module.to(device).eval()
-    data = [train.series, validation] if noise is None else [train.series, validation, noise]
-    run = Progress(module, data, plan, device, watch, file)
-    run.begin()
-    if not run.outcome.done:
-        tuner = import_moirai().MoiraiFinetune(
-            min_patches=2, min_mask_ratio=0.0, max_mask_ratio=1.0, max_dim=1, num_training_steps=plan.steps,
-            num_warmup_steps=0, module=module, lr=plan.lr, weight_decay=plan.weight_decay,
-            finetune_pattern=plan.pattern,
-        )  # fmt: skip
-        start = run.outcome.steps
-        ordered = Batches(train, plan, max(module.patch_sizes), start, noise)
-        batches = torch.utils.data.DataLoader(ordered, batch_size=None)
-
-        class Watch(lightning.Callback):
-            """Hands Lightning's events to the run; steps count from the start of a resumed training."""
-
-            def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-                run.before(trainer.optimizers[0])
-
-            def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-                trainer.should_stop = run.after(start + trainer.global_step, trainer.optimizers[0])
-
-        with quiet(), seeded(plan.seed, device):
-            trainer = lightning.Trainer(
-                accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, max_steps=plan.steps - start,
-                precision=PRECISIONS[plan.precision], gradient_clip_val=plan.clip, callbacks=[Watch()], logger=False,
-                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            )  # fmt: skip
-            try:
-                trainer.fit(tuner, batches)
-            except SystemExit as error:  # what Lightning makes of Ctrl-C
-                raise KeyboardInterrupt from error
-            except (RuntimeError, ValueError) as error:
-                if not is_divergence(error):
-                    raise
-                run.diverged()
-    module.to(device).load_state_dict(run.best)
+    module.to(device)
+    task = _Moirai(module, Batches(train_on, plan, max(module.patch_sizes), noise), validation, device)
+    course = Course(
+        plan.steps, plan.check_every, float(plan.patience * plan.check_every), from_base=True, precision=plan.precision,
+        clip=plan.clip,
+    )  # fmt: skip
+    with unchecked():
+        outcome, best = train(task, course, file=file, watch=watch)
+    assert best is not None
+    module.load_state_dict(best)
     module.requires_grad_(True).eval()
-    return run.outcome
+    return outcome
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's advice on loggers, workers and devices, and without torch's checks of distributions."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
+def unchecked() -> Iterator[None]:
+    """Without torch's checks of distributions: a training that diverges ends by its validation error."""
+    Distribution.set_default_validate_args(False)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        # A training that diverges ends by its validation error, not by an exception of torch's distributions.
-        Distribution.set_default_validate_args(False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         Distribution.set_default_validate_args(__debug__)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -23,12 +23,12 @@ from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
-from hdt.training.fit import device_of, seeded
+from hdt.training.fit import device_of
+from hdt.training.loop import Outcome, Watcher, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.loop import tune
-from hdt.tuning.progress import Outcome, Plan, Watcher
+from hdt.tuning.loop import Plan, tune
 from hdt.tuning.record import ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
@@ -186,23 +186,18 @@ def tune_values(
             batch=batch, mix=mix, clip=clip, precision=precision, seed=seed,
         )  # fmt: skip
         rates = RATES[bases.parameters(network) < SMALL] if lr is None else (lr,)
-        names = [f".{n}" for n in range(len(rates))]
-        files = [None if checkpoint is None else checkpoint.with_name(checkpoint.name + name) for name in names]
-        for position, (rate, file) in enumerate(zip(rates, files, strict=True)):
-            candidate, this = copy.deepcopy(network), replace(plan, lr=rate)
-            told = None if watch is None else _counted(watch, position, len(rates))
-            outcome = tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file)
-            outcomes.append((this, outcome, candidate.cpu()))
-    for file in files:
-        if file is not None:
-            file.unlink(missing_ok=True)
+        with several(len(rates), checkpoint, watch) as each:
+            for rate, (file, told) in zip(rates, each, strict=True):
+                candidate, this = copy.deepcopy(network), replace(plan, lr=rate)
+                outcome = tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file)
+                outcomes.append((this, outcome, candidate.cpu()))
     best, outcome, network = min(outcomes, key=lambda each: each[1].validation)
     seconds = sum(each.seconds for _, each, _ in outcomes)
     count = sum(each.steps for _, each, _ in outcomes)
     training = {
         **(facts or {}),
         "data": panel.name,
-        "train_sha256": panel.train_sha256(),
+        "train_sha256": panel.train_sha256,
         "base": str(base),
         "licence": bases.licence(base),
         "parameters": bases.parameters(network),
@@ -217,7 +212,7 @@ def tune_values(
         "learning_rates": list(rates),
         **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
         "noise": None if lacking is None else [round(level, 6) for level in lacking.tolist()],
-        "validation_crps_before": outcome.validation_before,
+        "validation_crps_before": outcome.history[0][2],
         "validation_crps": outcome.validation,
         "device": machine.device_name(on.type),
         "peak_memory_mb": peak(),
@@ -263,7 +258,3 @@ def _check_tokens(network: MoiraiModule, context: int, horizon: int, patch: int 
         f"context {context} + horizon {horizon} are {count} tokens of {size} steps, more than the base's {most}; "
         f"lower --context to at most {(most - -(-horizon // size)) * size}",
     )
-
-
-def _counted(watch: Watcher, position: int, trainings: int) -> Watcher:
-    return lambda step, steps, value: watch(position * steps + step, trainings * steps, value)

@@ -13,7 +13,7 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.evaluation.naive import season_of
-from hdt.training.fit import seeded
+from hdt.training.loop import seeded
 from hdt.tuning.base import import_moirai
 
 if TYPE_CHECKING:

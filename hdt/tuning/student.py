@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,10 @@ from hdt.run.source import real_data, same_data
 from hdt.students import STUDENTS, Student, Training, build
 from hdt.system import machine
 from hdt.system.errors import InputError, require
-from hdt.training.fit import VALIDATION_WINDOWS, Diverged, Fit, Running, device_of, errors, fit
+from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, device_of, errors, fit
+from hdt.training.loop import Diverged, Watcher, several
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
-
-Watcher = Callable[[int, int, float], None]
 
 
 class StudentForecaster(Forecaster):
@@ -153,27 +152,28 @@ def tune_student(
     on, before = device_of(device), None
     ways = _ways(model, lr, batch, augment)
     running = Running(precision=precision, clip=clip, compile=compile, steps=steps, keep=True)
-    files = [None if checkpoint is None else Path(f"{checkpoint}.{position}") for position in range(len(ways))]
     tried: list[_Candidate] = []
     advice = f"lower --batch (now {ways[0].batch}), --context or --horizon"
-    with machine.memory_refusal(advice), machine.peak_memory(on) as peak:
+    point = None if checkpoint is None else Path(checkpoint)
+    with (
+        machine.memory_refusal(advice),
+        machine.peak_memory(on) as peak,
+        several(len(ways), point, watch) as each,
+    ):
         series = torch.tensor(task.values, dtype=torch.float32, device=on)
         validation = scaled_part(task.panel, "val", task.context, task.horizon).to(on)
         if start is not None:
             before = errors(start.network.to(on), validation, VALIDATION_WINDOWS).mse
-        for position, (way, file) in enumerate(zip(ways, files, strict=True)):
+        for way, (file, told) in zip(ways, each, strict=True):
             if start is None:
                 network = build(model, task.context, task.horizon, series.shape[2], seed).to(on)
             else:
                 network = copy.deepcopy(start.network)
-            this = replace(running, checkpoint=file, watch=_counted(watch, position, len(ways)))
+            this = replace(running, checkpoint=file, watch=told)
             try:
                 tried.append(_Candidate(network, way, fit(network, series, validation, seed, way, this)))
             except Diverged:
                 continue
-    for file in files:
-        if file is not None:
-            file.unlink(missing_ok=True)
     if not tried:
         raise Diverged(f"{model}: every training diverged; lower --lr (tried {', '.join(f'{w.lr:g}' for w in ways)})")
     best = min(tried, key=lambda candidate: candidate.run.validation_mse)
@@ -182,7 +182,7 @@ def tune_student(
     facts = {
         "trained_on": task.trained_on,
         "data": task.panel.name,
-        "train_sha256": task.panel.train_sha256(),
+        "train_sha256": task.panel.train_sha256,
         "method": task.method,
         "base": None if base is None else str(base),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -247,9 +247,3 @@ def _ways(model: str, lr: float | None, batch: int | None, augment: bool) -> lis
     if lr is not None:
         ways = [replace(ways[0], lr=lr)]
     return ways if batch is None else [replace(way, batch=batch) for way in ways]
-
-
-def _counted(watch: Watcher | None, position: int, trainings: int) -> Watcher | None:
-    if watch is None:
-        return None
-    return lambda step, steps, error: watch(position * steps + step, trainings * steps, error)
