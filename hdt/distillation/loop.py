@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hdt.distillation.config import Settings
+from hdt.distillation.groups import Group, gathered, partition
 from hdt.objective import OBJECTIVES, Objective, Problem
 from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
@@ -63,26 +64,32 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
     drawn = some_channels(series, settings.channels, generator)
     started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
-    learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
-    groups = [(learned, settings.learning_rate)]
+    channels = partition(size.channels, settings.channel_batch, generator)
+    groups = [Group(parameterization, params, index) for index in channels]
+    learned = list({id(tensor): tensor for group in groups for tensor in group.learned()}.values())
     with torch.no_grad():
         state = objective.start(known, started)
-    groups += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
-    optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
+    rates = [(learned, settings.learning_rate)]
+    rates += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
+    optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in rates])
+    waiting: list[int] = []
     history: list[dict[str, float]] = []
     for iteration in range(1, settings.iterations + 1):
         decay = (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
-        for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = rate * decay
-        loss, terms, state = objective.loss(known, parameterization.decode(params), state, generator)
+        for part, (_, rate) in zip(optimizer.param_groups, rates, strict=True):
+            part["lr"] = rate * decay
+        if len(groups) > 1 and not waiting:
+            waiting = torch.randperm(len(groups), generator=generator).tolist()
+        group = groups[waiting.pop() if waiting else 0]
+        near = known if group.channels is None else objective.restrict(known, group.channels)
+        loss, terms, state = objective.loss(near, group.decode(), state, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            revised = objective.revise(known, parameterization.decode(params), iteration, generator)
+            revised = objective.revise(near, group.decode(), iteration, generator)
             if revised is not None:
-                for name, tensor in parameterization.encode(revised, params).items():
-                    params[name].copy_(tensor)
+                group.replace(revised)
         entry: dict[str, Any] = {"iteration": iteration, "loss": loss.item()}
         entry |= {name: term.item() for name, term in terms.items()}
         history.append(entry)
@@ -93,7 +100,7 @@ def optimise(series: Float[Tensor, "T C"], settings: Settings, *, watch: Watcher
             )
         if watch is not None:
             watch(iteration, settings.iterations, entry)
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
+    stored = gathered(groups)
     decoded = parameterization.decode(stored)
     require(
         bool(decoded.isfinite().all()),
