@@ -71,7 +71,7 @@ class Objective(Part, ABC, Generic[K]):
         """One pass over the scaled real training series."""
 
     def restrict(self, known: K, channels: Int[Tensor, " g"]) -> K:
-        """What is to be known for the loss of a group of channels; all there is, where windows of any channel are alike.
+        """What the loss of a group of channels knows; all there is, where windows of any channel are alike.
 
         ``channels`` indexes the synthetic ones.
         """

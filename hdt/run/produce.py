@@ -123,7 +123,8 @@ def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int
     """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
     from hdt.distillation.loop import objective_of
 
-    graph = objective_of(settings).graph_bytes(instances, settings.channels or panel.channels)
+    channels = settings.channels or panel.channels
+    graph = objective_of(settings).graph_bytes(instances, min(channels, settings.channel_batch or channels))
     return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
 
 
@@ -159,10 +160,12 @@ def _distilled(panel: Panel, settings: Settings, watch: Watcher | None) -> Disti
     from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
     from hdt.training.fit import device_of
 
-    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    scaled = panel.part("train")
+    train = torch.tensor(scaled, dtype=torch.float32)
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
-    drift = stationarity.notice(panel.part("train"), list(panel.columns), remedy)
+    drift = stationarity.notice(scaled, list(panel.columns), remedy)
+    del scaled
     outcome = optimise(train, settings, watch=watch)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
