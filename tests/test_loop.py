@@ -14,6 +14,7 @@ import hdt
 from hdt.distillation.config import resolve
 from hdt.distillation.loop import objective_of, optimise
 from hdt.distillation.methods import METHODS
+from hdt.maths import distance
 from hdt.maths.distance import nearest_distance
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS, Size, build
@@ -155,7 +156,9 @@ def test_a_diverging_run_says_what_to_lower(frame: pd.DataFrame) -> None:
         hdt.distill(frame, **{**SMALL, "iterations": 200}, inner_lr=1e30)
 
 
-def test_nearest_distance_equals_brute_force() -> None:
+@pytest.mark.parametrize("at_once", [2, 64])
+def test_nearest_distance_equals_brute_force(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distance, "CHANNELS", at_once)
     rng = np.random.default_rng(0)
     series, synthetic = rng.normal(size=(50, 3)), rng.normal(size=(2, 8, 3))
     brute = min(np.sqrt(np.mean((series[t : t + 8] - sequence) ** 2)) for t in range(43) for sequence in synthetic)

@@ -81,6 +81,15 @@ def test_moments_add_over_channels_and_chunks(first: int, second: int, seed: int
     assert_same(lag[0] + lag[1], moments.lag_moments(whole, L))
 
 
+def test_few_channels_at_a_time_are_transformed_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    series, rfft, seen = walk(60, 5), torch.fft.rfft, []
+    whole = moments.gram(series, L + H)
+    monkeypatch.setattr(moments, "CHANNELS", 2)
+    monkeypatch.setattr(torch.fft, "rfft", lambda x, *given: seen.append(len(x)) or rfft(x, *given))
+    torch.testing.assert_close(moments.gram(series, L + H), whole, rtol=1e-12, atol=0)
+    assert seen == [2, 2, 2, 2, 1, 1]
+
+
 def test_streaming_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     series = walk(60)
 

@@ -111,3 +111,17 @@ def test_as_many_harmonics_as_the_energy_needs() -> None:
     shares = {0.5: 1, 0.84: 2, 0.95: 2, 0.985: 3, 0.9999: 4, 1.0: 4}
     assert {share: spectrum.harmonics_for(amplitude, 7, share) for share in shares} == shares
     assert spectrum.harmonics_for(torch.zeros(4, 2), 7, 0.9) in range(1, 5)
+
+
+def test_few_channels_at_a_time_are_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    series, psd, seen = (
+        torch.randn(90, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+        spectrum.psd,
+        [],
+    )
+    whole = spectrum.mean_spectrum(series, 24)
+    monkeypatch.setattr(spectrum, "CHANNELS", 2)
+    monkeypatch.setattr(spectrum, "psd", lambda batch: seen.append(batch.shape[-1]) or psd(batch))
+    for found, expected in zip(spectrum.mean_spectrum(series, 24), whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert seen == [2, 2, 1]

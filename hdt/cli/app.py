@@ -70,6 +70,7 @@ def distill(
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
     channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
+    channel_batch: Annotated[int | None, Option(help="Channels per iteration, when there are many.")] = None,
     budget: Annotated[int | None, Option(help="Stored floats at most: sets M and the channels.")] = None,
     k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, or auto: 99% of the energy.")] = None,
     lam: Annotated[str | None, Option("--lam", help="λ, weight of the amplitudes, or auto: equal gradients.")] = None,

@@ -19,8 +19,7 @@ from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
-
-
+MANY_CHANNELS, CHANNEL_BATCH = 64, 16  # beyond so many channels, an iteration works on a group of so many
 SHOWN = 80  # characters of a wrong value in an error
 
 
@@ -35,6 +34,7 @@ class Settings(Options):
     length: int = Field(ge=2, description="M, synthetic steps")
     sequences: int = Field(1, ge=1, description="N, synthetic sequences")
     channels: int | None = Field(None, ge=1, description="synthetic channels; None: as many as real ones")
+    channel_batch: int | None = Field(None, ge=1, description="channels per iteration; None: all")
     context: int = Field(ge=1, description="L, steps that a student sees")
     horizon: int = Field(ge=1, description="H, steps that a student forecasts")
     iterations: int = Field(ge=0, description="optimiser steps")
@@ -117,7 +117,9 @@ def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channel
             f"budget={budget} leaves {length} steps ({sequences} × {channels} channels), fewer than "
             f"context + horizon = {size}; give at least {sequences * channels * size}",
         )
-    wanted = {"channels": None if channels == real_channels else channels, "sequences": sequences, "length": length}
+    wanted: dict[str, int | None] = {"sequences": sequences, "length": length}
+    wanted["channels"] = None if channels == real_channels else channels
+    wanted["channel_batch"] = settings.channel_batch or (CHANNEL_BATCH if channels > MANY_CHANNELS else None)
     return settings.model_copy(update=wanted)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hdt.distillation.config import Settings
+from hdt.distillation.groups import Group, gathered, partition
 from hdt.objective import OBJECTIVES, Objective, Problem
 from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
@@ -75,39 +76,46 @@ def optimise(
     drawn = some_channels(series, settings.channels, generator)
     started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
+    channels = partition(size.channels, settings.channel_batch, generator)
+    groups = [Group(parameterization, params, index) for index in channels]
     with torch.no_grad():
         state = objective.start(known, started)
-    parts = [type(objective), type(parameterization), __name__]
-    key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], parts)
+    code: list[type | str] = [type(objective), type(parameterization), __name__]
+    key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], code)
     stored = _stored(checkpoint, key, series.device)
     if stored is not None:
         state = stored["state"]
-        for name, tensor in params.items():
-            tensor.copy_(stored["params"][name])  # memory stays laid out as it was: sums depend on it
-    learned = [tensor.requires_grad_() for name, tensor in params.items() if name not in parameterization.fixed]
-    groups = [(learned, settings.learning_rate)]
-    groups += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
-    optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in groups])
+        for group, params in zip(groups, stored["params"], strict=True):
+            for name, tensor in group.params.items():
+                tensor.copy_(params[name])  # memory stays laid out as it was: sums depend on it
+    learned = list({id(tensor): tensor for group in groups for tensor in group.learned()}.values())
+    rates = [(learned, settings.learning_rate)]
+    rates += [([state[name].requires_grad_()], rate) for name, rate in objective.rates().items()]
+    optimizer = torch.optim.Adam([{"params": tensors, "lr": rate} for tensors, rate in rates])
+    waiting: list[int] = []
     history: list[dict[str, float]] = []
     earlier = 0.0  # seconds of runs that were interrupted
     if stored is not None:
         optimizer.load_state_dict(stored["optimizer"])
         generator.set_state(stored["generator"])
-        history, earlier = stored["history"], stored["seconds"]
+        history, earlier, waiting = stored["history"], stored["seconds"], stored["waiting"]
     last_kept = time.monotonic()
     for iteration in range(len(history) + 1, settings.iterations + 1):
         decay = (1 + math.cos(math.pi * (iteration - 1) / settings.iterations)) / 2
-        for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = rate * decay
-        loss, terms, state = objective.loss(known, parameterization.decode(params), state, generator)
+        for part, (_, rate) in zip(optimizer.param_groups, rates, strict=True):
+            part["lr"] = rate * decay
+        if len(groups) > 1 and not waiting:
+            waiting = torch.randperm(len(groups), generator=generator).tolist()
+        group = groups[waiting.pop() if waiting else 0]
+        near = known if group.channels is None else objective.restrict(known, group.channels)
+        loss, terms, state = objective.loss(near, group.decode(), state, generator)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            revised = objective.revise(known, parameterization.decode(params), iteration, generator)
+            revised = objective.revise(near, group.decode(), iteration, generator)
             if revised is not None:
-                for name, tensor in parameterization.encode(revised, params).items():
-                    params[name].copy_(tensor)
+                group.replace(revised)
         entry: dict[str, Any] = {"iteration": iteration, "loss": loss.item()}
         entry |= {name: term.item() for name, term in terms.items()}
         history.append(entry)
@@ -118,7 +126,8 @@ def optimise(
             )
         if checkpoint is not None and time.monotonic() - last_kept >= KEEP_SECONDS:
             tree = {
-                "params": params, "state": state, "optimizer": optimizer.state_dict(),
+                "params": [group.params for group in groups], "waiting": waiting, "state": state,
+                "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(), "history": history,
                 "seconds": earlier + time.perf_counter() - begun,
             }  # fmt: skip
@@ -127,7 +136,7 @@ def optimise(
             last_kept = time.monotonic()
         if watch is not None:
             watch(iteration, settings.iterations, entry)
-    final = {name: tensor.detach().cpu().contiguous() for name, tensor in params.items()}
+    final = gathered(groups)
     decoded = parameterization.decode(final)
     require(
         bool(decoded.isfinite().all()),

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from hdt.maths.windows import windows
 
+CHANNELS = 64  # transformed at a time
 CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
 
 Features = Callable[[Float[Tensor, "B window"]], tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]
@@ -66,24 +67,34 @@ def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
 
 
 def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
-    """Gram matrix of (w, 1) over all windows w of ``size`` steps, summed over channels; no window is formed."""
-    x = series.double().T  # [C, T]
-    channels, rows = x.shape
+    """Gram matrix of (w, 1) over all windows w of ``size`` steps, summed over channels; no window is formed.
+
+    Blocks of channels add up, so that memory does not grow with C.
+    """
+    rows, channels = series.shape
     count = rows - size + 1
-    padded = 2 ** (rows + size - 1).bit_length()
-    spectrum = torch.fft.rfft(x[:, :count], padded).conj() * torch.fft.rfft(x, padded)
-    first = torch.fft.irfft(spectrum, padded)[:, :size].sum(dim=0)  # G[0, j]
-    head, tail = x[:, : size - 1], x[:, count : count + size - 1]
-    change = tail.T @ tail - head.T @ head  # [size-1, size-1], what a step down the diagonal adds
+    parts = [_lags(block.double().T, size) for block in series.split(CHANNELS, dim=1)]
+    first, change, sums = (torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True))
     result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=series.device)
     for lag in range(size):
         diagonal = torch.cat([first[lag : lag + 1], change.diagonal(lag)[: size - lag - 1]]).cumsum(0)
         result[:size, :size].diagonal(lag).copy_(diagonal)
         result[:size, :size].diagonal(-lag).copy_(diagonal)
-    sums = torch.cat([x[:, :count].sum(dim=1, keepdim=True), tail - head], dim=1).cumsum(1).sum(dim=0)
     result[:size, size] = result[size, :size] = sums
     result[size, size] = count * channels
     return result
+
+
+def _lags(x: Float[Tensor, "C T"], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of some channels G[0, j], what a step down the diagonal of G adds [size-1, size-1], and the sums of windows."""
+    rows = x.shape[1]
+    count = rows - size + 1
+    padded = 2 ** (rows + size - 1).bit_length()
+    spectrum = torch.fft.rfft(x[:, :count], padded).conj() * torch.fft.rfft(x, padded)
+    first = torch.fft.irfft(spectrum, padded)[:, :size].sum(dim=0)
+    head, tail = x[:, : size - 1], x[:, count : count + size - 1]
+    sums = torch.cat([x[:, :count].sum(dim=1, keepdim=True), tail - head], dim=1).cumsum(1).sum(dim=0)
+    return first, tail.T @ tail - head.T @ head, sums
 
 
 def lag_moments(gram: Float[Tensor, "n n"], context: int, bias: bool = True) -> Moments:

@@ -19,6 +19,7 @@ from hdt.system.errors import require
 
 # Sub-series overlap by 7/8, as in Welch's method: neighbours one step apart add cost, not information.
 OVERLAP = 8
+CHANNELS = 64  # at a time
 
 
 def rfft(series: Float[Tensor, "... M C"]) -> Complex[Tensor, "... F C"]:
@@ -92,8 +93,8 @@ class Spectrum(NamedTuple):
 def mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int = 64) -> Spectrum:
     """Mean amplitude and mean PSD over sub-series of ``length`` steps, one every ``length // 8`` steps.
 
-    Streams in chunks, so memory does not grow with T; sums are float64. The last sub-series is always
-    used. Raises :class:`hdt.system.errors.InputError` when T < M.
+    Streams in chunks and blocks of channels, so memory does not grow with T and C; sums are float64. The last
+    sub-series is always used. Raises :class:`hdt.system.errors.InputError` when T < M.
     """
     steps = series.shape[0]
     require(steps >= length, f"{steps} training rows are fewer than length M = {length}")
@@ -101,11 +102,13 @@ def mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int = 64) ->
     starts = sorted({*range(0, last + 1, max(1, length // OVERLAP)), last})
     shape = (length // 2 + 1, series.shape[1])
     amplitude, power = (torch.zeros(shape, dtype=torch.float64, device=series.device) for _ in range(2))
-    for first in range(0, len(starts), chunk):
-        batch = torch.stack([series[s : s + length] for s in starts[first : first + chunk]])
-        periodogram = psd(batch).double()
-        amplitude += periodogram.sqrt().sum(0)
-        power += periodogram.sum(0)
+    for block in torch.arange(series.shape[1]).split(CHANNELS):
+        some = slice(int(block[0]), int(block[-1]) + 1)
+        for first in range(0, len(starts), chunk):
+            batch = torch.stack([series[s : s + length, some] for s in starts[first : first + chunk]])
+            periodogram = psd(batch).double()
+            amplitude[:, some] += periodogram.sqrt().sum(0)
+            power[:, some] += periodogram.sum(0)
     return Spectrum((amplitude / len(starts)).to(series.dtype), (power / len(starts)).to(series.dtype))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hdt.system.parts import Part
@@ -69,6 +69,13 @@ class Objective(Part, ABC, Generic[K]):
     @abstractmethod
     def prepare(self, series: Float[Tensor, "T C"]) -> K:
         """One pass over the scaled real training series."""
+
+    def restrict(self, known: K, channels: Int[Tensor, " g"]) -> K:
+        """What the loss of a group of channels knows; all there is, where windows of any channel are alike.
+
+        ``channels`` indexes the synthetic ones.
+        """
+        return known
 
     def start(self, known: K, like: Float[Tensor, "N M C"]) -> State:
         """The state before the first iteration, on the device of ``like``, the synthetic series."""

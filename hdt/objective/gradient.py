@@ -17,10 +17,10 @@ synthetic windows are taken every third step. All chosen on validation (recipes/
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -62,6 +62,10 @@ class GradientMatching(Objective[Segments]):
         """``mask`` restricts both signals to the marked harmonics."""
         student = backbone(self.problem.backbone, self.problem.context, self.problem.horizon, series)
         return Segments(series=series, student=student, mask=mask)
+
+    def restrict(self, known: Segments, channels: Int[Tensor, " g"]) -> Segments:
+        kept = None if known.mask is None else known.mask[:, channels]
+        return replace(known, series=known.series[:, channels], mask=kept)
 
     def loss(
         self, known: Segments, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator

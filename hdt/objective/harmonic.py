@@ -17,11 +17,11 @@ Chosen on the validation parts of ETTh1 and ETTm1 (recipes/LOG.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -106,6 +106,10 @@ class HarmonicMatching(Objective[Harmonics]):
         mask = spectrum.top_harmonics(amplitude, k)
         gradient = self.gradient.prepare(series, mask)
         return Harmonics(amplitude=amplitude, power=power, k=k, gradient=gradient, mask=mask, chosen=chosen)
+
+    def restrict(self, known: Harmonics, channels: Int[Tensor, " g"]) -> Harmonics:
+        parts = {name: getattr(known, name)[:, channels] for name in ("amplitude", "power", "kept")}
+        return replace(known, gradient=self.gradient.restrict(known.gradient, channels), **parts)
 
     def loss(
         self, known: Harmonics, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator

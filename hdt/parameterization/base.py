@@ -52,6 +52,12 @@ class Parameterization(Part, ABC):
     def shapes(self) -> Shapes:
         """What is stored."""
 
+    def channel_axes(self) -> dict[str, int]:
+        """The axis of channels of every tensor that has one: such parameters of some channels decode to the series of
+        these alone. Empty where every number may concern all channels.
+        """
+        return {}
+
     @abstractmethod
     def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
         """Parameters of a series; ``near`` holds parameters to stay close to where several would do."""

@@ -121,8 +121,11 @@ class FreD(Parameterization):
         coefficients = (self.instances(), self.size.channels, self.kept)
         return {"coefficients": coefficients, "mask": (self.masks, self.kept)}
 
+    def channel_axes(self) -> dict[str, int]:
+        return {"coefficients": 1, **({"mask": 0} if self.options.mask == "channel" else {})}
+
     def encode(self, series: Float[Tensor, "n M C"], near: Params | None = None) -> Params:
-        mask = self.mask.to(series.device)
+        mask = self.mask.to(series.device) if near is None else near["mask"]
         require(
             len(mask) in (1, series.shape[2]), f"mask=channel: made for {len(mask)} channels, not {series.shape[2]}"
         )

@@ -25,6 +25,9 @@ class Harmonic(Parameterization):
         bins, free = length // 2 + 1, (length - 1) // 2
         return {"real": (sequences, bins, channels), "imaginary": (sequences, free, channels)}
 
+    def channel_axes(self) -> dict[str, int]:
+        return {"real": 2, "imaginary": 2}
+
     def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
         coefficients = spectrum.rfft(series)
         free = slice(1, 1 + (self.size.length - 1) // 2)

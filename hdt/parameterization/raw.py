@@ -16,6 +16,9 @@ class Raw(Parameterization):
     def shapes(self) -> Shapes:
         return {"values": self.size}
 
+    def channel_axes(self) -> dict[str, int]:
+        return {"values": 2}
+
     def encode(self, series: Float[Tensor, "N M C"], near: Params | None = None) -> Params:
         return {"values": series.clone()}
 

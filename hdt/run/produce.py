@@ -130,7 +130,8 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 
 def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
     """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
-    graph = objective_of(settings).graph_bytes(instances, settings.channels or panel.channels)
+    channels = settings.channels or panel.channels
+    graph = objective_of(settings).graph_bytes(instances, min(channels, settings.channel_batch or channels))
     return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
 
 
@@ -176,10 +177,12 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
     from hdt.training.fit import device_of
 
-    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    scaled = panel.part("train")
+    train = torch.tensor(scaled, dtype=torch.float32)
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
-    drift = stationarity.notice(panel.part("train"), list(panel.columns), remedy)
+    drift = stationarity.notice(scaled, list(panel.columns), remedy)
+    del scaled
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
