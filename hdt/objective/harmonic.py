@@ -108,7 +108,7 @@ class HarmonicMatching(Objective[Harmonics]):
         return Harmonics(amplitude=amplitude, power=power, k=k, gradient=gradient, mask=mask, chosen=chosen)
 
     def restrict(self, known: Harmonics, channels: Int[Tensor, " g"]) -> Harmonics:
-        parts = {name: getattr(known, name)[:, channels] for name in ("amplitude", "power", "kept")}
+        parts = {name: getattr(known, name)[:, channels] for name in ("amplitude", "power", "mask")}
         return replace(known, gradient=self.gradient.restrict(known.gradient, channels), **parts)
 
     def loss(
