@@ -12,9 +12,11 @@ from hdt.distillation import loop
 from hdt.distillation.config import CHANNEL_BATCH, MANY_CHANNELS, resolve
 from hdt.distillation.groups import Group, gathered, partition
 from hdt.distillation.recipe import command
+from hdt.maths.windows import some_windows, windows
 from hdt.objective import Problem
 from hdt.objective.gradient import GradientMatching
 from hdt.objective.harmonic import HarmonicMatching
+from hdt.objective.wiener import Wiener
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size
 from hdt.students import build
 
@@ -173,6 +175,38 @@ def test_gradients_of_groups_average_to_that_of_all_channels() -> None:
         assert loss.item() == pytest.approx(np.square(own - wanted).sum() / np.square(wanted).sum(), rel=1e-6)
     means = [mean(synthetic[0, :, index].numpy()) for index in groups]
     np.testing.assert_allclose(np.mean(means, axis=0), mean(synthetic[0].numpy()))
+
+
+def test_every_window_of_a_group_is_equally_likely() -> None:
+    every = windows(torch.arange(20.0)[None, :, None], 4, 3)  # 14 windows, named by their first step
+    found = {}
+    for seed in range(40):
+        some = some_windows(every, 4, torch.Generator().manual_seed(seed))[0, :, 0, 0].tolist()
+        found[some[0]] = some
+    assert sorted(window for some in found.values() for window in some) == list(range(14))
+    assert sorted(map(len, found.values())) == [3, 3, 4, 4]
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert some_windows(every, 1, generator) is every
+    assert some_windows(every[:, :1], 4, generator).shape == (1, 1, 7, 1)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_wieners_group_is_scored_by_the_moments_of_all_channels_on_its_own_windows() -> None:
+    """One window of two channels and full draws: the error of W(S), here by hand, on every real window."""
+    real, synthetic = double(30, 3), double(1, 6, 3, seed=1)
+    options = Wiener.Options(ridge=0.1, level=0, centred=0, relu=0, noise=0)
+    objective = Wiener(options, Problem(4, 2, 6))
+    near, index = objective.restrict(objective.prepare(real), torch.tensor([0, 2])), [0, 2]
+    loss = objective.loss(near, synthetic[:, :, index], {}, torch.Generator()).loss.item()
+    phi, y = (
+        np.array([f(synthetic[0, :, c].tolist()) for c in index]) for f in (lambda w: [*w[:4], 1], lambda w: w[4:])
+    )
+    a = phi.T @ phi / 2
+    weights = np.linalg.solve(a + 0.1 * np.trace(a) / 5 * np.eye(5), phi.T @ y / 2)
+    every = [real[t : t + 6, c].numpy() for t in range(25) for c in range(3)]
+    errors = [np.square(w[4:] - np.append(w[:4], 1) @ weights).sum() for w in every]
+    assert loss == pytest.approx(sum(errors) / sum(np.square(w[4:]).sum() for w in every), rel=1e-9)
 
 
 @pytest.mark.parametrize("method", OWN)

@@ -19,7 +19,7 @@ from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
-MANY_CHANNELS, CHANNEL_BATCH = 64, 16  # beyond so many channels, an iteration works on a group of so many
+MANY_CHANNELS, CHANNEL_BATCH = 64, 32  # beyond so many channels, an iteration works on a group of so many
 SHOWN = 80  # characters of a wrong value in an error
 
 

@@ -5,8 +5,9 @@ a new order each. Each group has leaves of its own, so that Adam neither moves n
 
 In what sense this is the full problem: a loss that is a mean over channels (L_harm, the PSD gap) is, with groups of
 equal size, the mean of the groups' losses, and so is its gradient. The moments of windows and the gradients of a
-student are such means, too, but ``wiener`` and ``gradient`` minimise functions of these means: a group sees the
-function at an unbiased estimate. recipes/LOG.md has what that costs.
+student are such means, too, but ``wiener`` and ``gradient`` minimise functions of these means: a group, with one in
+four of its overlapping windows, each equally likely, sees the function at an unbiased estimate. recipes/LOG.md has what
+that costs.
 """
 
 from __future__ import annotations

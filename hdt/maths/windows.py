@@ -22,6 +22,15 @@ def windows(
     return series.unfold(-2, size, stride).transpose(-1, -2)
 
 
+def some_windows(
+    every: Float[Tensor, "N B window C"], share: int, generator: torch.Generator
+) -> Float[Tensor, "N b window C"]:
+    """One window in ``share``, evenly spaced from a random one on: each is equally likely. All, and nothing is drawn,
+    when ``share`` is 1."""
+    share = min(share, every.shape[1])
+    return every if share == 1 else every[:, int(torch.randint(share, (), generator=generator)) :: share]
+
+
 class WindowDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     """Every window of every sequence as a pair: context [L, C] and horizon [H, C].
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hdt.system.parts import Part
 
+SHARE = 4  # of its windows, which overlap, a group of channels looks at one in so many
 BYTES, COPIES = 4, 10  # of float32; tensors of a window's size that a forecast and its gradient keep, roughly
 
 Terms = dict[str, Tensor]

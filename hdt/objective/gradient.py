@@ -25,8 +25,8 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import spectrum
-from hdt.maths.windows import windows
-from hdt.objective.base import Known, Objective, Scored, State
+from hdt.maths.windows import some_windows, windows
+from hdt.objective.base import SHARE, Known, Objective, Scored, State
 from hdt.start import real_segments
 from hdt.students import Student, backbone, build, flatten, forecast_gradient
 from hdt.system.options import Options
@@ -45,10 +45,11 @@ class GradientOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Segments(Known):
-    """The real series [T, C], and the student whose weights are replaced."""
+    """The real series [T, C], and the student whose weights are replaced; one in ``share`` windows is looked at."""
 
     series: Tensor
     student: Student
+    share: int = 1
 
 
 class GradientMatching(Objective[Segments]):
@@ -64,8 +65,13 @@ class GradientMatching(Objective[Segments]):
         return Segments(series=series, student=student, mask=mask)
 
     def restrict(self, known: Segments, channels: Int[Tensor, " g"]) -> Segments:
+<<<<<<< HEAD
         kept = None if known.mask is None else known.mask[:, channels]
         return replace(known, series=known.series[:, channels], mask=kept)
+=======
+        kept = None if known.kept is None else known.kept[:, channels]
+        return replace(known, series=known.series[:, channels], kept=kept, share=SHARE)
+>>>>>>> help-f
 
     def loss(
         self, known: Segments, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
@@ -78,8 +84,9 @@ class GradientMatching(Objective[Segments]):
         fresh = build(problem.backbone, problem.context, problem.horizon, real.shape[2], seed)
         theta = flatten(fresh).to(real).requires_grad_()
         pool = windows(real, problem.context, problem.horizon)  # [segments, n, L+H, C]
-        own = windows(synthetic, problem.context, problem.horizon, options.window_stride).flatten(0, 1)
-        draw = lambda: _sample(pool, options.batch, generator)  # noqa: E731
+        own = windows(synthetic, problem.context, problem.horizon, options.window_stride)
+        own = some_windows(own, known.share, generator).flatten(0, 1)
+        draw = lambda: _sample(pool, -(-options.batch // known.share), generator)  # noqa: E731
         target = self._descend(known.student, theta, draw, options.steps_real, differentiable=False)
         arrived = self._descend(known.student, theta, lambda: own, options.steps_synthetic, differentiable=True)
         loss = (arrived - target).square().sum() / (theta - target).detach().square().sum()

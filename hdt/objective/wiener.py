@@ -24,18 +24,18 @@ become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.moments import Features, Moments
-from hdt.maths.windows import windows
-from hdt.objective.base import Known, Objective, Scored, State, Terms
+from hdt.maths.windows import some_windows, windows
+from hdt.objective.base import SHARE, Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
 from hdt.system.machine import one_thread
 from hdt.system.options import Options
@@ -69,10 +69,14 @@ class View(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Views(Known):
-    """The linear views, which every iteration looks at, and those of random features, one of which it draws."""
+    """The linear views, which every iteration looks at, and those of random features, one of which it draws.
+
+    Of synthetic windows it looks at one in ``share``.
+    """
 
     linear: Sequence[View]
     random: Sequence[View]
+    share: int = 1
 
 
 class Wiener(Objective[Views]):
@@ -118,8 +122,12 @@ class Wiener(Objective[Views]):
             random.append(View("relu", options.relu, features, real))
         return Views(linear=linear, random=random)
 
+    def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
+        return replace(known, share=SHARE)
+
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
+        every = some_windows(every, known.share, generator)
         flat = every.transpose(-1, -2).flatten(0, 2)
         chosen = torch.randperm(len(known.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
