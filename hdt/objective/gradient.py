@@ -65,13 +65,8 @@ class GradientMatching(Objective[Segments]):
         return Segments(series=series, student=student, mask=mask)
 
     def restrict(self, known: Segments, channels: Int[Tensor, " g"]) -> Segments:
-<<<<<<< HEAD
-        kept = None if known.mask is None else known.mask[:, channels]
-        return replace(known, series=known.series[:, channels], mask=kept)
-=======
-        kept = None if known.kept is None else known.kept[:, channels]
-        return replace(known, series=known.series[:, channels], kept=kept, share=SHARE)
->>>>>>> help-f
+        mask = None if known.mask is None else known.mask[:, channels]
+        return replace(known, series=known.series[:, channels], mask=mask, share=SHARE)
 
     def loss(
         self, known: Segments, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator
