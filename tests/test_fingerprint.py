@@ -93,6 +93,12 @@ def test_no_other_part_and_nothing_that_reads_or_draws_decides_a_distillation() 
     assert all(found[name] != found["hdt.start"] for name in found if name != "hdt.start")
 
 
+def test_a_fine_tuning_rests_on_the_loop_its_validation_and_what_it_reads() -> None:
+    found = set(module._sources(["hdt.tuning.loop"]))
+    assert {"hdt.training.loop", "hdt.tuning.crps", "hdt.tuning.tokens", "hdt.tuning.rows"} < found
+    assert found < set(module._sources(["hdt.tuning.moirai"])) and "hdt.tuning.student" not in found
+
+
 def test_a_module_without_a_text_counts_by_its_name() -> None:
     own = type("Own", (), {"__module__": "typed.in"})
     assert fingerprint(None, code=[own]) == fingerprint(None, code=["typed.in"]) != fingerprint(None)
