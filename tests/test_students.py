@@ -13,7 +13,8 @@ from torch.nn.functional import avg_pool1d
 from hdt.maths.windows import windows
 from hdt.students import STUDENTS, Training, backbone, build, flatten, forecast_gradient, unflatten
 from hdt.system.errors import InputError
-from hdt.training.fit import CHECKS, Errors, _batch, device_of, errors, fit
+from hdt.system.machine import device_of
+from hdt.training.fit import CHECKS, Errors, _batch, errors, fit
 
 
 def test_dlinear_has_two_maps_shared_by_all_channels() -> None:

@@ -99,7 +99,7 @@ def _tune(
     from hdt import tuning
     from hdt.run.distilled import Distilled
     from hdt.run.source import real_data
-    from hdt.training.fit import device_of
+    from hdt.system.machine import device_of
     from hdt.tuning.forecaster import check_target
 
     check_target(out, force)

@@ -19,8 +19,8 @@ from hdt.parameterization import Params, Size, build
 from hdt.start import some_channels, start
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
+from hdt.system.machine import device_of
 from hdt.training import checkpoint as checkpoints
-from hdt.training.fit import device_of
 
 KEEP_SECONDS = 10.0  # between two checkpoints
 WatchIteration = Callable[[int, int, dict[str, float]], None]

@@ -31,8 +31,8 @@ from hdt.students import STUDENTS, Training, build
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
-from hdt.system.machine import cache_folder, memory_refusal
-from hdt.training.fit import Running, device_of, errors, fit
+from hdt.system.machine import cache_folder, device_of, memory_refusal
+from hdt.training.fit import Running, errors, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 4  # written beside errors, so that tables put only those side by side that were measured alike

@@ -144,7 +144,7 @@ def less_memory(settings: Settings) -> str:
 
 def check_memory(panel: Panel, settings: Settings) -> None:
     """Refuse, before the work, a distillation that cannot fit into the memory of the machine."""
-    from hdt.training.fit import device_of
+    from hdt.system.machine import device_of
 
     have, need = machine.memory_mb(device_of(settings.device)), estimated_memory_mb(panel, settings, settings.sequences)
     require(
@@ -155,7 +155,7 @@ def check_memory(panel: Panel, settings: Settings) -> None:
 
 def key(panel: Panel, settings: Settings) -> str:
     """Identifies everything that decides a distillation, and the device for its seconds."""
-    from hdt.training.fit import device_of
+    from hdt.system.machine import device_of
 
     facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
     parts = [OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization], STUDENTS[settings.backbone]]
@@ -175,7 +175,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     import torch
 
     from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
-    from hdt.training.fit import device_of
+    from hdt.system.machine import device_of
 
     scaled = panel.part("train")
     train = torch.tensor(scaled, dtype=torch.float32)

@@ -125,6 +125,17 @@ def peak_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
         found.append(read())
 
 
+def device_of(name: str) -> torch.device:
+    """``auto`` (CUDA when there is one), ``cpu`` or ``cuda``; raises when CUDA is asked for and absent."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"unknown device {name!r}; choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def device_name(device: str) -> str:
     """What a person calls this device."""
     import torch

@@ -66,15 +66,6 @@ class Fit:
     samples: int
 
 
-def device_of(name: str) -> torch.device:
-    """``auto`` (CUDA when there is one), ``cpu`` or ``cuda``; raises when CUDA is asked for and absent."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"unknown device {name!r}; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device here; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 @torch.no_grad()
 def errors(student: Student, series: Float[Tensor, "T C"], most: int | None = None) -> Errors:
     """Errors over all windows of ``series``, or over at most ``most`` evenly spaced ones.

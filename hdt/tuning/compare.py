@@ -25,8 +25,7 @@ from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
-from hdt.system.machine import memory_refusal, package_version
-from hdt.training.fit import device_of
+from hdt.system.machine import device_of, memory_refusal, package_version
 from hdt.tuning.base import check_size, load_base, parameters
 from hdt.tuning.loop import Plan
 from hdt.tuning.moirai import choose_patch, tune_values

@@ -23,7 +23,7 @@ from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
-from hdt.training.fit import device_of
+from hdt.system.machine import device_of
 from hdt.training.loop import Outcome, Watcher, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps

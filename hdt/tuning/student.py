@@ -19,7 +19,8 @@ from hdt.run.source import real_data, same_data
 from hdt.students import STUDENTS, Student, Training, build
 from hdt.system import machine
 from hdt.system.errors import InputError, require
-from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, device_of, errors, fit
+from hdt.system.machine import device_of
+from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, errors, fit
 from hdt.training.loop import Diverged, Watcher, several
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
