@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint tables setup clean
+.PHONY: demo test lint tables mutate setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/hdt distill co2 --out runs/demo --force
@@ -24,6 +24,11 @@ lint: $(INSTALLED)
 tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
 	$(BIN)/python recipes/tables.py
 
+mutate: $(INSTALLED)  # which edits of the maths no test notices; takes hours, goes on where it was
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mutate]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
+	$(BIN)/python -m mutmut results
+
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -34,4 +39,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv runs dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
