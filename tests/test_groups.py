@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, make_frame
+from conftest import SMALL, Result, make_frame, refused
 
 import hdt
 from hdt.distillation import loop
@@ -238,3 +241,10 @@ def test_only_many_channels_are_grouped_unless_asked_for() -> None:
     assert "channel-batch" not in command(resolve(None, 500), "many.csv", {}, 500)
     with pytest.raises(hdt.InputError, match="channel_batch=0"):
         resolve(None, 500, channel_batch=0)
+
+
+def test_the_command_line_takes_a_group_size(run: Callable[..., Result], csv: Path) -> None:
+    words = ["distill", csv, "--length", 48, "--context", 12, "--horizon", 6, "--k", 6, "--dry-run", "--json"]
+    plan = json.loads(run(*words, "--channel-batch", 1).out)
+    assert plan["settings"]["channel_batch"] == 1
+    refused(run(*words, "--channel-batch", 0), "channel_batch=0")
