@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 from jaxtyping import install_import_hook
 
 MATHS = (
+    "maths", "start", "parameterization", "objective", "students", "training", "distillation.loop",
+    "distillation.groups", "evaluation", "tuning.crps", "tuning.residuals", "tuning.rows", "tuning.tokens",
+)  # fmt: skip
+install_import_hook
+
+MATHS = (
     "maths",
     "start",
     "parameterization",
