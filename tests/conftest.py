@@ -16,19 +16,6 @@ MATHS = (
     "maths", "start", "parameterization", "objective", "students", "training", "distillation.loop",
     "distillation.groups", "evaluation", "tuning.crps", "tuning.residuals", "tuning.rows", "tuning.tokens",
 )  # fmt: skip
-install_import_hook
-
-MATHS = (
-    "maths",
-    "start",
-    "parameterization",
-    "objective",
-    "students",
-    "training",
-    "distillation.loop",
-    "evaluation",
-    "tuning",
-)
 install_import_hook([f"hdt.{name}" for name in MATHS], "beartype.beartype")
 
 import numpy as np  # noqa: E402
