@@ -70,7 +70,9 @@ def distill(
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
     channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
-    channel_batch: Annotated[int | None, Option(help="Channels per iteration, when there are many.")] = None,
+    channel_batch: Annotated[
+        int | None, Option(help="Channels per iteration: by default 32 beyond 64, else all.")
+    ] = None,
     budget: Annotated[int | None, Option(help="Stored floats at most: sets M and the channels.")] = None,
     k: Annotated[str | None, Option("--k", help="Harmonics kept per channel, or auto: 99% of the energy.")] = None,
     lam: Annotated[str | None, Option("--lam", help="λ, weight of the amplitudes, or auto: equal gradients.")] = None,
@@ -129,7 +131,7 @@ def distill(
     if little is not None:
         say(f"note: {little}")
     checkpoint = out.with_name(f".{out.name}.checkpoint")
-    with progress_bar() as bar, resumable("the last checkpoint, some seconds back"):
+    with progress_bar() as bar, resumable("the last checkpoint, one every ten seconds"):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = produce.distill_panel(
             panel, settings, checkpoint=checkpoint,

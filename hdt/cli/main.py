@@ -6,18 +6,12 @@ import errno
 import io
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
 import typer
 
-from hdt.cli.terminal import (
-    say,
-)  # fmt: skip
-from hdt.system.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 from hdt.cli.app import app
+from hdt.cli.terminal import say
+from hdt.system.errors import InputError
 
 PLACES = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,

@@ -86,25 +86,19 @@ class Panel:
         frame: Any,
         *,
         name: str = "frame",
-        time_column: str | None = None,
-        id_column: str | None = None,
-        target_column: str | None = None,
-        dayfirst: bool | None = None,
-        freq: str | None = None,
         split: Sequence[float] | Sequence[int] = DEFAULT_SPLIT,
         missing: Missing = "auto",
         notices: Sequence[str] = (),
+        **reading: Any,
     ) -> Panel:
         """Check a wide or long frame and split it.
 
-        ``split`` is three fractions that sum to one, or three end rows; the other options are those of
+        ``split`` is three fractions that sum to one, or three end rows; ``reading`` holds the options of
         :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything that is not a regular
         numeric series, naming the first offending column or row.
         """
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
-        values, index, columns, step, layout, notes = read_frame(
-            frame, name, time_column, id_column, target_column, dayfirst, freq
-        )
+        values, index, columns, step, layout, notes = read_frame(frame, name, **reading)
         borders = _borders(split, len(values), name)
         panel = cls(values, index, columns, step, borders, layout, missing, name, (*notices, *notes))
         train, filled = panel._filled("train")

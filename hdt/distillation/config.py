@@ -151,6 +151,12 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
     return complete
 
 
+def marked(settings: Settings, mark: dict[str, Any]) -> set[str]:
+    """The hyperparameters of objective and parameterization with a mark of :mod:`hdt.system.options`."""
+    kinds = (OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization])
+    return {name for kind in kinds for name in kind.Options.marked(mark)}
+
+
 def described(settings: Settings, chosen: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Every setting of a run as name, value and meaning; ``chosen`` are values that were read from the data."""
     models = (Settings, OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)

@@ -82,9 +82,9 @@ def optimise(
         state = objective.start(known, started)
     code: list[type | str] = [type(objective), type(parameterization), __name__]
     key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], code)
-    stored = _stored(checkpoint, key, series.device)
+    stored = checkpoints.kept(checkpoint, key)
     if stored is not None:
-        state = stored["state"]
+        state = {name: tensor.to(series.device) for name, tensor in stored["state"].items()}
         for group, params in zip(groups, stored["params"], strict=True):
             for name, tensor in group.params.items():
                 tensor.copy_(params[name])  # memory stays laid out as it was: sums depend on it
@@ -131,8 +131,7 @@ def optimise(
                 "generator": generator.get_state(), "history": history,
                 "seconds": earlier + time.perf_counter() - begun,
             }  # fmt: skip
-            tensors, packed = checkpoints.pack(tree, "run")
-            checkpoints.save(checkpoint, tensors, {"key": key, "tree": packed})
+            checkpoints.keep(checkpoint, key, tree)
             last_kept = time.monotonic()
         if watch is not None:
             watch(iteration, settings.iterations, entry)
@@ -146,12 +145,3 @@ def optimise(
     seconds = earlier + time.perf_counter() - begun + known.saved_seconds
     chosen = {**parameterization.chosen, **objective.chosen(known, state)}
     return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen)
-
-
-def _stored(checkpoint: Path | None, key: str, device: torch.device) -> dict[str, Any] | None:
-    """What an interrupted run of the same distillation has kept."""
-    found = None if checkpoint is None else checkpoints.load(checkpoint)
-    if found is None or found.facts.get("key") != key:
-        return None
-    tensors = {name: tensor if "generator" in name else tensor.to(device) for name, tensor in found.tensors.items()}
-    return checkpoints.unpack(found.facts["tree"], tensors)

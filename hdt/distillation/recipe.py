@@ -9,11 +9,10 @@ from typing import Any
 
 import yaml
 
-from hdt.distillation.config import Settings, resolve, shortened
+from hdt.distillation.config import Settings, marked, resolve, shortened
 from hdt.distillation.methods import METHODS
-from hdt.objective import OBJECTIVES
-from hdt.parameterization import PARAMETERIZATIONS
 from hdt.system.errors import InputError, require
+from hdt.system.options import FLAG
 from hdt.system.yaml12 import Dumper, read_yaml
 
 NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
@@ -88,7 +87,7 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
     """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
     pair = {"objective": settings.objective, "parameterization": settings.parameterization}
     usual = resolve(data, real_channels, method=settings.method, **pair)
-    words, flags = ["hdt", "distill", data], _flags(settings)
+    words, flags = ["hdt", "distill", data], marked(settings, FLAG)
     for name, value in settings.model_dump(exclude={"options"}).items():
         if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -102,10 +101,3 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]
     return shlex.join(words)
-
-
-def _flags(settings: Settings) -> set[str]:
-    """Hyperparameters with a flag of their own."""
-    models = (OBJECTIVES[settings.objective].Options, PARAMETERIZATIONS[settings.parameterization].Options)
-    fields = [(name, field.json_schema_extra) for model in models for name, field in model.model_fields.items()]
-    return {name for name, extra in fields if isinstance(extra, dict) and extra.get("flag")}

@@ -7,7 +7,7 @@ that say what they depend on, so that a run that was stopped goes on, and asking
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.methods import METHODS
 from hdt.evaluation import naive, published
-from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, check, kept, summary
+from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, cached, check, summary
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
@@ -35,7 +35,6 @@ COLUMNS = (
 )  # fmt: skip
 FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
 SETTING = ("length", "context", "horizon")
-Watcher = Callable[[str, int, int], None]
 
 
 class Cell(NamedTuple):
@@ -60,7 +59,7 @@ def compare(
     validation: bool = True,
     device: str = "auto",
     out: str | Path | None = None,
-    watch: Watcher | None = None,
+    watch: WatchTraining | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Distil with every method and train every student on the results, beside full data.
@@ -146,7 +145,7 @@ class Work:
         if self.folder is None:
             return compute()
         key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
-        return kept(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+        return cached(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:
         """The distillation of a cell, shared by its students."""

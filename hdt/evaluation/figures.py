@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -20,6 +21,10 @@ PALETTE = (
     "#6e2c00", "#16a085", "#b7950b", "#5d6d7e",
 )  # fmt: skip
 HIGHEST = 2.0  # bars and lines above this many times full data are cut
+COLOURED = (  # first, in this order, as in the pictures that stand in recipes/
+    "wiener", "hdt", "condtsf", "mtt", "dc", "fred-wiener", "fred-mtt", "nsd-wiener", "nsd-mtt", "cfm", "hdt-cfm",
+    "kcenter", "herding", "random",
+)  # fmt: skip
 
 
 def write(table: pd.DataFrame, title: str, folder: Path) -> list[Path]:
@@ -79,7 +84,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _color(method: str) -> str:
     """The same for a method in every picture."""
-    return PALETTE[list(METHODS).index(method) % len(PALETTE)]
+    order = list(dict.fromkeys([*COLOURED, *METHODS]))
+    return PALETTE[order.index(method) % len(PALETTE)]
 
 
 def bars(table: pd.DataFrame, title: str) -> Figure:
@@ -110,11 +116,7 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
                     rotation=90, ha="center", va="top", color="white", fontsize=8)  # fmt: skip
     ax.set_xticks(range(len(students)), students)
     ax.set_ylabel("test MSE (scaled units)")
-    title, font = glyphs.name(title)
-    ax.set_title(title, fontsize=10, **font)
-    ax.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    return figure
+    return _finished(figure, ax, title)
 
 
 def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
@@ -132,8 +134,12 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))
     ax.set_xlabel(vary)
     ax.set_ylabel("test MSE / that of full data, mean over students")
-    title, font = glyphs.name(title)
-    ax.set_title(title, fontsize=10, **font)
+    return _finished(figure, ax, title)
+
+
+def _finished(figure: Figure, ax: Axes, title: str) -> Figure:
+    text, font = glyphs.name(title)
+    ax.set_title(text, fontsize=10, **font)
     ax.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The evaluation protocol, the same for every method and for full data (DESIGN, section 6).
+"""The evaluation protocol, the same for every method and for full data.
 
 Scaler fitted on train; the student trains on one series only; its epoch and its learning rate, a fifth of the
 published one, that, or five times it, are chosen on the real validation part, for full data and tiny sets alike;
@@ -36,7 +36,7 @@ from hdt.training.fit import Running, errors, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 4  # written beside errors, so that tables put only those side by side that were measured alike
-Watcher = Callable[[str, int, int], None]
+WatchTraining = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)
 
@@ -92,7 +92,7 @@ class Evaluator:
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
-        return kept(
+        return cached(
             cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
             lambda: self.score(student, self.train[None], seed),
         )
@@ -144,7 +144,7 @@ def evaluate(
     device: str = "auto",
     augment: bool = False,
     validation: bool = True,
-    watch: Watcher | None = None,
+    watch: WatchTraining | None = None,
 ) -> pd.DataFrame:
     """Test errors of students trained on the distilled series, on random real segments and on all data.
 
@@ -207,7 +207,7 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
-def kept(file: Path, compute: Callable[[], Score]) -> Score:
+def cached(file: Path, compute: Callable[[], Score]) -> Score:
     """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
     try:
         return SCORE.validate_json(file.read_bytes())

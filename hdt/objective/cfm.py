@@ -51,7 +51,7 @@ from hdt.maths.windows import windows
 from hdt.objective.base import Known, Objective, Scored, State
 from hdt.students import Student, backbone, unflatten
 from hdt.system.machine import cache_folder
-from hdt.system.options import Options
+from hdt.system.options import SIZE, Options
 from hdt.system.parts import History, Method
 from hdt.training.experts import Training, experts
 
@@ -70,7 +70,7 @@ class CFMOptions(Options):
     match_weight: float = Field(0.1, ge=0, description="weight of the correlations; the task loss has 1")
     labels: Literal["horizon", "teacher"] = Field("horizon", description="Y")
     teacher_epochs: int = Field(8, ge=1, description="epochs of the teacher (SGD 5e-4, momentum 0.9, batch 64)")
-    most_real: int = Field(4096, ge=1, description="real windows at most, evenly spaced")
+    most_real: int = Field(4096, ge=1, description="real windows at most, evenly spaced", json_schema_extra=SIZE)
 
 
 @dataclass(frozen=True, kw_only=True)

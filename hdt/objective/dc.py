@@ -21,14 +21,14 @@ from torch import Tensor
 from hdt.maths.windows import windows
 from hdt.objective.base import Known, Objective, Scored, State
 from hdt.students import Student, backbone, build, flatten, forecast_gradient, unflatten
-from hdt.system.options import Options
+from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 
 
 class DCOptions(Options):
     """Hyperparameters of :class:`GradientCosine`."""
 
-    batch: int = Field(256, ge=1, description="real windows per match")
+    batch: int = Field(256, ge=1, description="real windows per match", json_schema_extra=SIZE)
     matches: int = Field(10, ge=1, description="matches before a new initialisation")
     network_steps: int = Field(10, ge=0, description="steps on synthetic windows between matches")
     network_lr: float = Field(0.1, gt=0, description="their size")

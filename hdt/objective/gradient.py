@@ -29,17 +29,21 @@ from hdt.maths.windows import some_windows, windows
 from hdt.objective.base import SHARE, Known, Objective, Scored, State
 from hdt.start import real_segments
 from hdt.students import Student, backbone, build, flatten, forecast_gradient
-from hdt.system.options import Options
+from hdt.system.options import SIZE, Options
 
 
 class GradientOptions(Options):
     """Hyperparameters of :class:`GradientMatching`."""
 
     steps_real: int = Field(4, ge=1, description="i, gradient steps on real windows")
-    steps_synthetic: int = Field(4, ge=1, description="j, differentiable steps on synthetic windows")
+    steps_synthetic: int = Field(
+        4, ge=1, description="j, differentiable steps on synthetic windows", json_schema_extra=SIZE
+    )
     inner_lr: float = Field(0.3, gt=0, description="step size of both")
-    segments: int = Field(8, ge=1, description="real sub-series of length M drawn per iteration")
-    batch: int = Field(192, ge=1, description="real windows per step")
+    segments: int = Field(
+        8, ge=1, description="real sub-series of length M drawn per iteration", json_schema_extra=SIZE
+    )
+    batch: int = Field(192, ge=1, description="real windows per step", json_schema_extra=SIZE)
     window_stride: int = Field(3, ge=1, description="distance between synthetic windows")
 
 

@@ -29,6 +29,7 @@ from hdt.maths import spectrum
 from hdt.objective.base import Known, Objective, Problem, Scored, State, Terms
 from hdt.objective.gradient import GradientMatching, GradientOptions, Segments
 from hdt.system.errors import require
+from hdt.system.options import FLAG
 from hdt.system.parts import Method, Shape
 
 ENERGY = 0.99  # of the channels' mean amplitude spectrum, for k = auto
@@ -39,16 +40,14 @@ class HarmonicOptions(GradientOptions):
     """Hyperparameters of :class:`HarmonicMatching`."""
 
     k: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        32, description="harmonics kept per channel", json_schema_extra={"flag": True}
+        32, description="harmonics kept per channel", json_schema_extra=FLAG
     )
     lam: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        0.5, description="λ, weight of the harmonic amplitudes", json_schema_extra={"flag": True}
+        0.5, description="λ, weight of the harmonic amplitudes", json_schema_extra=FLAG
     )
     p: float = Field(2.0, ge=1, description="power of the amplitude differences")
     gradient_weight: float = Field(1.0, ge=0, description="weight of L_grad")
-    acf_weight: float = Field(
-        0.0, ge=0, description="weight of the PSD gap of Theorem 1", json_schema_extra={"flag": True}
-    )
+    acf_weight: float = Field(0.0, ge=0, description="weight of the PSD gap of Theorem 1", json_schema_extra=FLAG)
 
 
 @dataclass(frozen=True, kw_only=True)

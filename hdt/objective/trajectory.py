@@ -29,7 +29,7 @@ from hdt.maths.windows import windows
 from hdt.objective.base import Known, Objective, Scored, State
 from hdt.students import Student, backbone, forecast_error, forecast_gradient
 from hdt.system.machine import cache_folder
-from hdt.system.options import Options
+from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 from hdt.training.experts import Experts, Training, experts
 
@@ -41,11 +41,11 @@ class TrajectoryOptions(Options):
     expert_epochs: int = Field(8, ge=1, description="epochs of each")
     expert_lr: float = Field(5e-4, gt=0)
     expert_momentum: float = Field(0.9, ge=0, lt=1)
-    expert_batch: int = Field(64, ge=1)
+    expert_batch: int = Field(64, ge=1, json_schema_extra=SIZE)
     max_start: int = Field(4, ge=1, description="a match starts before this epoch")
     target_epochs: int = Field(2, ge=1, description="e, epochs between start and target")
-    steps_synthetic: int = Field(20, ge=1, description="N, differentiable steps")
-    inner_batch: int = Field(64, ge=1, description="synthetic windows per step")
+    steps_synthetic: int = Field(20, ge=1, description="N, differentiable steps", json_schema_extra=SIZE)
+    inner_batch: int = Field(64, ge=1, description="synthetic windows per step", json_schema_extra=SIZE)
     inner_lr: float = Field(0.05, gt=0, description="first value of the learned step size")
     real_weight: float = Field(0.0, ge=0, description="γ, weight of the trained student's error on real windows")
     inner_lr_rate: float = Field(0.01, ge=0, description="learning rate of its logarithm; 0 keeps it fixed")

@@ -38,7 +38,7 @@ from hdt.maths.windows import some_windows, windows
 from hdt.objective.base import SHARE, Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
 from hdt.system.machine import one_thread
-from hdt.system.options import Options
+from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 
 EPS = 1e-5
@@ -53,7 +53,7 @@ class WienerOptions(Options):
     centred: float = Field(1.0, ge=0, description="weight of the centred linear view")
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
-    features: int = Field(256, ge=1, description="D of the ReLU view")
+    features: int = Field(256, ge=1, description="D of the ReLU view", json_schema_extra=SIZE)
     draws: int = Field(16, ge=1, description="sets of random features")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 

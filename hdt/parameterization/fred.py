@@ -34,7 +34,7 @@ from hdt.maths.transforms import dct2, idct2
 from hdt.maths.windows import windows
 from hdt.parameterization.base import Parameterization, Params, Shapes
 from hdt.system.errors import require
-from hdt.system.options import Options
+from hdt.system.options import FLAG, Options
 from hdt.system.parts import History, Method
 
 MOST_CELLS = 2**24  # of the real series that the mask is chosen from, at most 512 of them, evenly spaced
@@ -48,7 +48,7 @@ class FreDOptions(Options):
     center: bool = Field(False, description="choose them by variance, as published, not by mean square")
     mask: Literal["shared", "channel"] = Field("shared", description="one mask for all channels, or one for each")
     period: int | None = Field(
-        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra={"flag": True}
+        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra=FLAG
     )
 
 

@@ -36,7 +36,7 @@ from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import closest_tensors, compose, dct4
 from hdt.parameterization.base import Parameterization, Params, Shapes, Size
 from hdt.system.errors import require
-from hdt.system.options import Options
+from hdt.system.options import FLAG, SIZE, Options
 from hdt.system.parts import History, Method
 
 AXES = ("instance", "channel", "cycle", "phase")
@@ -49,13 +49,13 @@ class NSDOptions(Options):
     learn_kernels: bool = Field(True, description="false keeps them there")
     kernel_sets: int = Field(1, ge=1, description="N_K")
     tensors: int = Field(1, ge=1, description="N_T")
-    group: int = Field(4, ge=1, description="u1, samples per pair of tensor and kernels")
+    group: int = Field(4, ge=1, description="u1, samples per pair of tensor and kernels", json_schema_extra=SIZE)
     instance_rank: int = Field(2, ge=1, description="t1, at most u1")
     channel_rank: int | None = Field(None, ge=1, description="t2; by default all channels")
     cycle_rank: int | None = Field(None, ge=1, description="t3; by default half the rows")
     phase_rank: int | None = Field(None, ge=1, description="t4; by default as large as the floats allow")
     period: int | None = Field(
-        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra={"flag": True}
+        None, ge=1, description="P, steps per row; by default the dominant period", json_schema_extra=FLAG
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic import ValidationError
 
 from hdt.data import datasets
@@ -17,21 +18,21 @@ from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, objective_of, optimise
 from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
+from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
 from hdt.objective import OBJECTIVES
-from hdt.parameterization import PARAMETERIZATIONS
+from hdt.parameterization import PARAMETERIZATIONS, Size, build
 from hdt.run.distilled import Distilled
 from hdt.run.records import DataInfo, Distance, RunInfo, in_words
 from hdt.students.table import STUDENTS
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
 from hdt.system.fingerprint import fingerprint
+from hdt.system.machine import device_of
+from hdt.system.options import SIZE
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
-SIZES = {  # the hyperparameters that memory grows with
-    "segments", "batch", "inner_batch", "expert_batch", "features", "steps_synthetic", "most_real", "group",
-}  # fmt: skip
 
 
 class LittleCompression(UserWarning):
@@ -106,10 +107,6 @@ def prepare(
 
 def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
-    import torch
-
-    from hdt.parameterization import Size, build
-
     little, channels = little_compression(panel, settings), settings.channels or panel.channels
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
@@ -137,15 +134,13 @@ def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int
 
 def less_memory(settings: Settings) -> str:
     """What to lower when memory does not suffice."""
-    options = sorted(SIZES & settings.options.keys())
+    options = sorted(config.marked(settings, SIZE) & settings.options.keys())
     flags = ["--length"] + ["--sequences"] * (settings.sequences > 1) + [f"--option {name}" for name in options]
     return f"lower {', '.join(flags[:-1])}{' or ' if flags[1:] else ''}{flags[-1]}"
 
 
 def check_memory(panel: Panel, settings: Settings) -> None:
     """Refuse, before the work, a distillation that cannot fit into the memory of the machine."""
-    from hdt.system.machine import device_of
-
     have, need = machine.memory_mb(device_of(settings.device)), estimated_memory_mb(panel, settings, settings.sequences)
     require(
         have is None or need <= SLACK * have,
@@ -155,8 +150,6 @@ def check_memory(panel: Panel, settings: Settings) -> None:
 
 def key(panel: Panel, settings: Settings) -> str:
     """Identifies everything that decides a distillation, and the device for its seconds."""
-    from hdt.system.machine import device_of
-
     facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
     parts = [OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization], STUDENTS[settings.backbone]]
     return fingerprint(facts, code=[*parts, Panel, __name__])
@@ -172,11 +165,6 @@ def distill_panel(
 
 
 def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, checkpoint: Path | None) -> Distilled:
-    import torch
-
-    from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
-    from hdt.system.machine import device_of
-
     scaled = panel.part("train")
     train = torch.tensor(scaled, dtype=torch.float32)
     little = little_compression(panel, settings)
@@ -219,7 +207,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
             acf_gap=float(bound.acf_gap.mean()),
             psd_gaps=bound.psd_gap.tolist(),
             acf_gaps=bound.acf_gap.tolist(),
-            harmonics=None if outcome.mask is None else [kept.nonzero().flatten().tolist() for kept in outcome.mask.T],
+            harmonics=None if outcome.mask is None else [bins.nonzero().flatten().tolist() for bins in outcome.mask.T],
             distance=Distance(
                 start=None if settings.start == "phase" else started,
                 nearest=nearest_distance(outcome.series.numpy(), train.numpy()),

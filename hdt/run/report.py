@@ -17,6 +17,25 @@ if TYPE_CHECKING:
     from hdt.run.synthetic import Synthetic
 
 PAGE = "report.html"
+CAPTIONS = {
+    "evaluation": "Trained on the distilled series, on random real segments of as many numbers, on all data; naive "
+    "forecasts train nothing. Lines: standard deviation over trainings.",
+    "series": "The synthetic series beside the middle real sub-series of the same length, in original units.",
+    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis. Dots: the harmonics the objective keeps.",
+    "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",
+    "loss": "The objective and its terms at each iteration.",
+    "learned": "What is learned besides values: the coefficients kept, the kernels, or the curriculum of β.",
+}
+POOLED_CAPTIONS = {
+    "series": "The synthetic series, in scaled units: each stands for all real channels.",
+    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis; real: root mean PSD of all channels.",
+    "acf": "Circular autocovariances, scaled units; real: mean of all channels. By Theorem 1 the synthetic one stays "
+    "inside the grey band.",
+}
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
+img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555;font-size:.9em}
+table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
+code{background:#f4f4f4;padding:.1em .3em}"""
 
 
 def write(distilled: Synthetic, folder: Path) -> Path:
@@ -40,27 +59,6 @@ def page(distilled: Synthetic, folder: Path, target: Path) -> str:
 def _images(distilled: Synthetic, folder: Path) -> dict[str, bytes]:
     figures = {**evaluated(folder), **draw(distilled)}
     return {name: png(figure) for name, figure in figures.items()}
-
-
-CAPTIONS = {
-    "evaluation": "Trained on the distilled series, on random real segments of as many numbers, on all data; naive "
-    "forecasts train nothing. Lines: standard deviation over trainings.",
-    "series": "The synthetic series beside the middle real sub-series of the same length, in original units.",
-    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis. Dots: the harmonics the objective keeps.",
-    "acf": "Circular autocovariances, scaled units. By Theorem 1 the synthetic one stays inside the grey band.",
-    "loss": "The objective and its terms at each iteration.",
-    "learned": "What is learned besides values: the coefficients kept, the kernels, or the curriculum of β.",
-}
-POOLED_CAPTIONS = {
-    "series": "The synthetic series, in scaled units: each stands for all real channels.",
-    "spectrum": "Amplitudes per frequency bin, orthonormal scale, log axis; real: root mean PSD of all channels.",
-    "acf": "Circular autocovariances, scaled units; real: mean of all channels. By Theorem 1 the synthetic one stays "
-    "inside the grey band.",
-}
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
-img{max-width:100%}figure{margin:1.5rem 0}figcaption{color:#555;font-size:.9em}
-table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left;vertical-align:top}
-code{background:#f4f4f4;padding:.1em .3em}"""
 
 
 def _page(distilled: Synthetic, images: dict[str, bytes], folder: Path, target: Path) -> str:

@@ -12,6 +12,8 @@ LARGEST_WHOLE = 2**31 - 1  # what every index and size fits
 LARGEST = 1e37  # what float32 holds, with some room
 LARGEST_SEED = 2**63 - 1  # torch's generators take twice that, its integer tensors no more
 
+FLAG: dict[str, Any] = {"flag": True}  # of a field that has a flag of its own on the command line
+SIZE: dict[str, Any] = {"size": True}  # of a field that memory grows with
 Own = TypeVar("Own", bound="Options")
 
 
@@ -24,6 +26,12 @@ class Options(BaseModel):
     def own(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Of ``options``, those that are its own."""
         return {name: value for name, value in options.items() if name in cls.model_fields}
+
+    @classmethod
+    def marked(cls, mark: dict[str, Any]) -> set[str]:
+        """The names of the fields with that mark, ``FLAG`` or ``SIZE``."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {name for name, extra in extras.items() if isinstance(extra, dict) and mark.items() <= extra.items()}
 
     @classmethod
     def of(cls: type[Own], options: Mapping[str, Any]) -> Own:

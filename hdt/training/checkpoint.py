@@ -50,6 +50,20 @@ def load(path: Path) -> Checkpoint | None:
         return None
 
 
+def keep(path: Path, key: str, tree: Any) -> None:
+    """Keep all that the training of that key goes on from (see :func:`pack`); raises :class:`InputError`."""
+    tensors, packed = pack(tree, "training")
+    save(path, tensors, {"key": key, "training": packed})
+
+
+def kept(path: Path | None, key: str) -> Any:
+    """What :func:`keep` wrote for the training of that key, on the CPU; None when there is nothing, or another's."""
+    found = None if path is None else load(path)
+    if found is None or found.facts.get("key") != key:
+        return None
+    return unpack(found.facts["training"], found.tensors)
+
+
 def pack(tree: Any, name: str) -> tuple[dict[str, Tensor], Any]:
     """The tensors of a tree under names that begin with ``name``, and the rest of it as JSON.
 

@@ -17,7 +17,7 @@ from hdt.maths.windows import windows
 from hdt.students import Student, Training
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
-from hdt.training.loop import Course, Diverged, Task, Watcher, check_precision, train
+from hdt.training.loop import Course, Diverged, Task, WatchStep, check_precision, train
 
 CHECKS = 20  # a run looks at the validation part at most this often
 VALIDATION_WINDOWS = 1024  # evenly spaced ones of the validation part, enough to choose an epoch
@@ -48,7 +48,7 @@ class Running:
     last: bool = False
     checkpoint: Path | None = None
     keep: bool = False
-    watch: Watcher | None = None
+    watch: WatchStep | None = None
 
     def __post_init__(self) -> None:
         check_precision(self.precision, self.clip)

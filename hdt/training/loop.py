@@ -22,7 +22,7 @@ from hdt.training import checkpoint
 
 PRECISIONS = ("float32", "bf16")
 B = TypeVar("B")
-Watcher = Callable[[int, int, float], None]
+WatchStep = Callable[[int, int, float], None]
 Weights = dict[str, Tensor]
 
 
@@ -121,10 +121,12 @@ def check_precision(precision: str, clip: float | None) -> None:
 
 
 @contextmanager
-def several(count: int, file: Path | None, watch: Watcher | None) -> Iterator[list[tuple[Path | None, Watcher | None]]]:
+def several(
+    count: int, file: Path | None, watch: WatchStep | None
+) -> Iterator[list[tuple[Path | None, WatchStep | None]]]:
     """Checkpoint and watcher for each of ``count`` trainings in a row; the checkpoints go when all are done."""
 
-    def counted(number: int) -> Watcher | None:
+    def counted(number: int) -> WatchStep | None:
         if watch is None:
             return None
         return lambda step, steps, value: watch(number * steps + step, count * steps, value)
@@ -137,7 +139,7 @@ def several(count: int, file: Path | None, watch: Watcher | None) -> Iterator[li
 
 
 def train(
-    task: Task[B], course: Course, *, file: Path | None = None, watch: Watcher | None = None
+    task: Task[B], course: Course, *, file: Path | None = None, watch: WatchStep | None = None
 ) -> tuple[Outcome, Weights | None]:
     """Train the network of ``task`` in place; what came of it, and the best weights, on the CPU (None: no finite look).
 
@@ -216,16 +218,14 @@ def _keep(task: Task[B], file: Path, key: str, outcome: Outcome, best: Weights |
         "generator": None if task.generator is None else task.generator.get_state(),
         "random": checkpoint.random_state(task.device),
     }
-    tensors, packed = checkpoint.pack(tree, "training")
-    checkpoint.save(file, tensors, {"key": key, "training": packed})
+    checkpoint.keep(file, key, tree)
 
 
 def _resumed(task: Task[B], file: Path | None, key: str) -> tuple[Outcome, Weights | None]:
     """Where the training of that key was, with everything put back; the beginning when there is none."""
-    found = None if file is None else checkpoint.load(file)
-    if found is None or found.facts.get("key") != key:
+    tree = checkpoint.kept(file, key)
+    if tree is None:
         return Outcome(), None
-    tree = checkpoint.unpack(found.facts["training"], found.tensors)
     task.network.load_state_dict(tree["weights"])
     task.optimizer.load_state_dict(tree["optimizer"])
     if task.generator is not None:

@@ -8,7 +8,7 @@ the validation part, 20 per training whatever its length, are left out of all of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.distillation.methods import METHODS
-from hdt.evaluation.protocol import kept
+from hdt.evaluation.protocol import WatchTraining, cached
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
@@ -34,7 +34,6 @@ from hdt.tuning.score import score
 DISTILLED = ("hdt", "wiener")  # unless others are asked for
 FIXED = ("zero-shot", "full", "random")
 SIZE = {"length", "sequences", "channels", "context", "horizon"}
-Watcher = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Work:
             return self._score(row, seed)
         own = [] if row in FIXED else [produce.key(*produce.prepare(self.panel, **self._recipe(row, seed)))]
         key = fingerprint([self.key, *own])
-        return kept(self.out / "cells" / f"{row}-{seed}-{key}.json", lambda: self._score(row, seed))
+        return cached(self.out / "cells" / f"{row}-{seed}-{key}.json", lambda: self._score(row, seed))
 
     def _score(self, row: str, seed: int) -> dict[str, float]:
         run, panel = self.distilled.info.settings, self.panel
@@ -107,7 +106,7 @@ def compare(
     seeds: int = 3,
     device: str = "auto",
     out: Path | None = None,
-    watch: Watcher | None = None,
+    watch: WatchTraining | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
     """Test errors and costs of Moirai on the data of a run: one row each for no tuning, all data, random segments

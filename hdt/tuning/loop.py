@@ -22,7 +22,7 @@ from torch.distributions import Distribution
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import package_version
-from hdt.training.loop import Course, Diverged, Outcome, Task, Watcher, check_precision, train
+from hdt.training.loop import Course, Diverged, Outcome, Task, WatchStep, check_precision, train
 from hdt.tuning.base import import_moirai
 from hdt.tuning.crps import crps, is_divergence
 from hdt.tuning.rows import Rows
@@ -168,7 +168,7 @@ def tune(
     device: torch.device,
     *,
     noise: Float[Tensor, " H"] | None = None,
-    watch: Watcher | None = None,
+    watch: WatchStep | None = None,
     file: Path | None = None,
 ) -> Outcome:
     """Fine-tune ``module`` in place; it ends with the weights of the best step, which may be step 0.

@@ -24,7 +24,7 @@ from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
 from hdt.system.machine import device_of
-from hdt.training.loop import Outcome, Watcher, seeded, several
+from hdt.training.loop import Outcome, WatchStep, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
@@ -144,7 +144,7 @@ def tune_values(
     noise: bool = True,
     mix: int | None = None,
     checkpoint: Path | None = None,
-    watch: Watcher | None = None,
+    watch: WatchStep | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> MoiraiForecaster:
     """Fine-tune the Moirai in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.

@@ -21,7 +21,7 @@ from hdt.system import machine
 from hdt.system.errors import InputError, require
 from hdt.system.machine import device_of
 from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, errors, fit
-from hdt.training.loop import Diverged, Watcher, several
+from hdt.training.loop import Diverged, WatchStep, several
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
 
@@ -126,7 +126,7 @@ def tune_student(
     batch: int | None = None,
     augment: bool = False,
     checkpoint: str | Path | None = None,
-    watch: Watcher | None = None,
+    watch: WatchStep | None = None,
 ) -> StudentForecaster:
     """Train a student on a distilled series, or with ``real`` on the real training part it was made from.
 
