@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 from torch.func import functional_call
 from torch.nn.functional import avg_pool1d
 
-from hdt.maths.windows import windows
+from hdt.maths.windows import spread, windows
 from hdt.students import STUDENTS, Training, backbone, build, flatten, forecast_gradient, unflatten
 from hdt.system.errors import InputError
 from hdt.system.machine import device_of
@@ -88,6 +89,34 @@ def test_errors_count_every_window_whatever_the_batch(monkeypatch: pytest.Monkey
     expected = gap.square().mean().item(), gap.abs().mean().item()
     monkeypatch.setattr("hdt.training.fit.BATCH_ELEMENTS", 36 * 2 * 7)  # 7 windows per batch: the last one is partial
     assert errors(student, series) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.integers(2, 400), st.integers(1, 60))
+def test_some_windows_visit_the_phases_of_any_season(season: int, stride: int) -> None:
+    """Of 1,024 × stride windows; a stride of 12 itself would see 8 of 96 phases. By chance alone a phase of a season of
+    96 is missed once in 45,000 times, and of 400 phases 31 are.
+    """
+    count = 1024 * stride
+    share = len(np.unique(spread(count, 1024).numpy() % season)) / min(season, count)
+    assert share == 1 if season <= 50 else share > 0.85
+
+
+@given(st.integers(1, 5000), st.integers(1, 1200))
+def test_some_windows_are_one_of_each_equal_stretch(count: int, most: int) -> None:
+    found = spread(count, most).numpy()
+    if count <= most:
+        assert found.tolist() == list(range(count))
+    else:
+        edges = [n * count // most for n in range(most + 1)]
+        assert all(low <= own < high for own, low, high in zip(found, edges, edges[1:], strict=False))
+
+
+def test_a_choice_of_windows_is_measured_as_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    series, student = noisy_sine(), build("dlinear", 24, 12, 2, seed=0)
+    starts = spread(365, 50).tolist()  # of 365 windows
+    gaps = [student(series[None, s : s + 24]) - series[None, s + 24 : s + 36] for s in starts]
+    monkeypatch.setattr("hdt.training.fit.BATCH_ELEMENTS", 36 * 2 * 7)
+    assert errors(student, series, 50).mse == pytest.approx(torch.cat(gaps).square().mean().item(), rel=1e-5)
 
 
 def test_training_comes_close_to_the_least_squares_optimum() -> None:

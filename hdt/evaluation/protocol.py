@@ -35,7 +35,7 @@ from hdt.system.machine import cache_folder, device_of, memory_refusal
 from hdt.training.fit import Running, errors, fit
 from hdt.training.loop import Diverged
 
-PROTOCOL = 4  # written beside errors, so that tables put only those side by side that were measured alike
+PROTOCOL = 5  # written beside errors, so that tables put only those side by side that were measured alike
 WatchTraining = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hdt.system.errors import require
@@ -20,6 +20,19 @@ def windows(
     steps = series.shape[-2]
     require(steps >= size, f"{steps} steps are fewer than context {context} + horizon {horizon} = {size}")
     return series.unfold(-2, size, stride).transpose(-1, -2)
+
+
+def spread(count: int, most: int) -> Int[Tensor, " n"]:
+    """Positions among ``count`` windows, ascending: all, or one in each of ``most`` equal stretches.
+
+    Its place within the stretch is drawn, always alike, so that all phases of a season are visited, however long it
+    is; a fixed stride sees a fraction of them where it shares a factor with the season.
+    """
+    if count <= most:
+        return torch.arange(count)
+    within = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    edges = torch.arange(most + 1) * count // most
+    return edges[:-1] + (within * edges.diff()).long()
 
 
 def some_windows(

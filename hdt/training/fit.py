@@ -13,14 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hdt.maths.windows import windows
+from hdt.maths.windows import spread, windows
 from hdt.students import Student, Training
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.training.loop import Course, Diverged, Task, WatchStep, check_precision, train
 
 CHECKS = 20  # a run looks at the validation part at most this often
-VALIDATION_WINDOWS = 1024  # evenly spaced ones of the validation part, enough to choose an epoch
+VALIDATION_WINDOWS = 1024  # of the validation part, spread over it, enough to choose an epoch
 BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
 
 
@@ -68,21 +68,22 @@ class Fit:
 
 @torch.no_grad()
 def errors(student: Student, series: Float[Tensor, "T C"], most: int | None = None) -> Errors:
-    """Errors over all windows of ``series``, or over at most ``most`` evenly spaced ones.
+    """Errors over all windows of ``series``, or over ``most`` of them (:func:`hdt.maths.windows.spread`).
 
-    Stride 1 when all; the last incomplete batch is counted.
+    The last incomplete batch is counted.
     """
     context, horizon = student.context, student.horizon
-    count = len(series) - context - horizon + 1
-    every = windows(series, context, horizon, stride=1 if most is None else max(1, -(-count // most)))
+    every = windows(series, context, horizon)
+    chosen = spread(len(every), most or len(every)).to(series.device)
     batch = max(1, BATCH_ELEMENTS // (every.shape[1] * every.shape[2]))
     squared = absolute = 0.0
     student.eval()
-    for part in every.split(batch):
+    for positions in chosen.split(batch):
+        part = every[positions]
         gap = student(part[:, :context]) - part[:, context:]
         squared += gap.square().sum(dtype=torch.float64).item()
         absolute += gap.abs().sum(dtype=torch.float64).item()
-    cells = every.shape[0] * horizon * every.shape[2]
+    cells = len(chosen) * horizon * every.shape[2]
     return Errors(squared / cells, absolute / cells)
 
 
@@ -97,7 +98,7 @@ def fit(
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
     The device is that of ``series``, which may have fewer channels than ``validation``. The learning rate
-    halves ``training.epochs`` times over the run; validation (evenly spaced windows of it) is measured at most
+    halves ``training.epochs`` times over the run; validation (``VALIDATION_WINDOWS`` of it) is measured at most
     ``CHECKS`` times, every so many epochs and after the last; the run ends early once
     ``training.patience`` halvings went by without a better one.
     """
