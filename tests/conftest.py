@@ -112,7 +112,7 @@ class Ready:
         self.objective, self.known, self.state = objective, replace(objective.prepare(series), **known), None
 
     def loss(self, synthetic: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        state = self.objective.start(self.known, synthetic) if self.state is None else self.state
+        state = self.objective.initial(self.known, synthetic) if self.state is None else self.state
         loss, terms, self.state = self.objective.loss(self.known, synthetic, state, generator)
         return loss, terms
 

@@ -26,7 +26,7 @@ def test_equal_things_are_one_and_others_are_not() -> None:
         fingerprint({"a": 1, "b": [2]}, [values.astype(np.float32)]),
         fingerprint({"a": 1, "b": [2]}, [values[:3], values[3:]]),
         fingerprint({"a": 1, "b": [2]}, [np.nextafter(values, 9.0)]),
-        fingerprint({"a": 1, "b": [2]}, [values], ["hdt.students.base"]),
+        fingerprint({"a": 1, "b": [2]}, [values], ["hdt.students.contract"]),
     ]
     assert len({same[0], *others}) == 1 + len(others)
 
@@ -81,14 +81,19 @@ def test_code_is_a_class_with_all_that_it_imports(package: Path, file: str, coun
 
 
 def test_imports_are_followed_to_where_things_are_written(package: Path) -> None:
-    assert set(module._sources(["theirs.part"])) == {"theirs.part", "theirs.helper", "theirs.late", "hdt.students.base"}
-    assert set(module._sources([STUDENTS["dlinear"]])) == {"hdt.students.dlinear", "hdt.students.base"}
+    assert set(module._sources(["theirs.part"])) == {
+        "theirs.part",
+        "theirs.helper",
+        "theirs.late",
+        "hdt.students.contract",
+    }
+    assert set(module._sources([STUDENTS["dlinear"]])) == {"hdt.students.dlinear", "hdt.students.contract"}
 
 
 def test_no_other_part_and_nothing_that_reads_or_draws_decides_a_distillation() -> None:
     found = module._sources(["hdt.objective.harmonic", "hdt.run.produce"])
-    assert {"hdt.objective.gradient", "hdt.objective.base", "hdt.maths.spectrum"} < set(found)
-    assert {"hdt.distillation.loop", "hdt.start", "hdt.parameterization.base"} < set(found)
+    assert {"hdt.objective.gradient", "hdt.objective.contract", "hdt.maths.spectrum"} < set(found)
+    assert {"hdt.distillation.loop", "hdt.start", "hdt.parameterization.contract"} < set(found)
     assert not {"hdt.objective.wiener", "hdt.students.dlinear", "hdt.run.report", "hdt.data.frames"} & set(found)
     assert all(found[name] != found["hdt.start"] for name in found if name != "hdt.start")
 

@@ -16,7 +16,7 @@ from hdt.students.itransformer import Layer
 from hdt.students.xpatch import exponential_average
 from hdt.system.errors import InputError
 
-DEEP = ["itransformer", "xpatch"]
+DEEP = ["itransformer", "rmlp", "xpatch"]
 
 
 def double(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -48,6 +48,21 @@ def test_itransformer_has_the_layers_of_the_paper(channels: int) -> None:
     assert sum(p.numel() for p in build("itransformer", 96, 48, channels, seed=0).parameters()) == expected
 
 
+def test_rmlp_forecast_by_hand() -> None:
+    """y = W(x + B·relu(A·x + a) + b) + c on the normalised context, in numpy; the same for every channel."""
+    student, x = evaluating("rmlp", 16, 4, 3), double(5, 16, 3)
+    weights = {name: p.detach().numpy() for name, p in student.named_parameters()}
+    assert sum(w.size for w in weights.values()) == linear(16, 256) + linear(256, 16) + linear(16, 4)
+    for channel in range(3):
+        own = x[..., channel].numpy()
+        mean, std = own.mean(axis=1, keepdims=True), np.sqrt(own.var(axis=1, keepdims=True) + 1e-5)
+        z = (own - mean) / std
+        hidden = np.maximum(z @ weights["hidden.weight"].T + weights["hidden.bias"], 0)
+        z = z + hidden @ weights["back.weight"].T + weights["back.bias"]
+        expected = (z @ weights["head.weight"].T + weights["head.bias"]) * std + mean
+        np.testing.assert_allclose(student(x)[..., channel].detach().numpy(), expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("channels", [1, 7])
 def test_xpatch_has_the_layers_of_the_paper(channels: int) -> None:
     """L = 96 gives (96 − 16) / 8 + 2 = 12 patches of 16 steps; only RevIN's two vectors know the channels."""
@@ -69,7 +84,7 @@ def test_xpatch_has_the_layers_of_the_paper(channels: int) -> None:
     assert sum(p.numel() for p in build("xpatch", 96, horizon, channels, seed=0).parameters()) == expected
 
 
-@pytest.mark.parametrize(("name", "lr"), [("itransformer", 1e-3), ("xpatch", 1e-2)])
+@pytest.mark.parametrize(("name", "lr"), [("itransformer", 1e-3), ("rmlp", 1e-2), ("xpatch", 1e-2)])
 def test_eight_windows_are_learned_by_heart(name: str, lr: float) -> None:
     """Errors far below the noise (variance 0.04), repeating the last value, and the context's mean."""
     series = noisy_sine(43)
@@ -92,7 +107,9 @@ def test_channels_in_another_order_get_the_same_forecasts(name: str) -> None:
     torch.testing.assert_close(student(x[..., order]), student(x)[..., order])
 
 
-@pytest.mark.parametrize(("name", "listens"), [("dlinear", False), ("itransformer", True), ("xpatch", False)])
+@pytest.mark.parametrize(
+    ("name", "listens"), [("dlinear", False), ("itransformer", True), ("rmlp", False), ("xpatch", False)]
+)
 def test_only_itransformer_listens_to_other_channels(name: str, listens: bool) -> None:
     student, x = evaluating(name, 16, 4, 2), double(3, 16, 2)
     other = torch.stack([x[..., 0], double(3, 16, seed=1)], dim=-1)

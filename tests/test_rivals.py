@@ -60,7 +60,7 @@ def test_trajectory_loss_by_hand(steps: int) -> None:
     checkpoints, synthetic = double(1, 2, WEIGHTS), double(2, 12, 2, seed=1)
     objective = matching(checkpoints, steps_synthetic=steps, inner_lr=0.3)
     first, target = checkpoints[0].numpy()
-    theta, rate = first, objective.start(objective.known, synthetic)["log_lr"].exp().item()
+    theta, rate = first, objective.initial(objective.known, synthetic)["log_lr"].exp().item()
     for _ in range(steps):
         theta = theta - rate * dlinear_gradient(theta, cut(synthetic), H)
     expected = np.square(theta - target).sum() / np.square(first - target).sum()
@@ -152,7 +152,7 @@ def test_a_fixed_inner_step_size_is_not_learned() -> None:
     assert matching(double(1, 2, WEIGHTS), inner_lr_rate=0).rates() == {}
     objective = matching(double(1, 2, WEIGHTS), inner_lr_rate=0.2)
     assert objective.rates() == {"log_lr": 0.2}
-    assert objective.rates().keys() == objective.start(objective.known, double(1, 12, 2)).keys()
+    assert objective.rates().keys() == objective.initial(objective.known, double(1, 12, 2)).keys()
 
 
 @pytest.mark.parametrize("objective", ["mtt", "condtsf"])

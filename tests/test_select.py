@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
-from hdt.start import start
+from hdt.start import starting_series
 from hdt.start.select import candidates, features, herding, k_center
 from hdt.system.errors import InputError
 
@@ -98,7 +98,7 @@ def test_k_center_stays_within_twice_the_best_radius(centres: int, seed: int) ->
 def test_starts_are_the_chosen_real_sub_series(kind: str, choose: Callable[[torch.Tensor, int], list[int]]) -> None:
     series, draws = cloud(40, 2, seed=0), torch.Generator().manual_seed(0)
     before = draws.get_state()
-    sequences = start(kind, series, 3, 16, draws)
+    sequences = starting_series(kind, series, 3, 16, draws)
     chosen = choose(features(series, list(range(25)), 16), 3)
     assert torch.equal(sequences, torch.stack([series[i : i + 16] for i in chosen]))
     assert torch.equal(draws.get_state(), before)
@@ -115,4 +115,4 @@ def test_k_center_takes_coinciding_points_one_by_one() -> None:
 @pytest.mark.parametrize("kind", ["herding", "kcenter"])
 def test_more_sequences_than_sub_series_are_refused(kind: str) -> None:
     with pytest.raises(InputError):
-        start(kind, cloud(18, 2, seed=0), 4, 16, torch.Generator())
+        starting_series(kind, cloud(18, 2, seed=0), 4, 16, torch.Generator())

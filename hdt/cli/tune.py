@@ -69,13 +69,13 @@ def finetune(
         foreign = ["--real"] * real + ["--seed"] * (seed != 0) + ["--force"] * force
         require(not foreign, f"{', '.join(foreign)}: not with --compare, whose rows and --seeds are fixed")
         out = out or run.with_name(f"{run.name}-compare")
-        return _compare(run, base, data, method, seeds, out, as_json, given)
+        return _benchmark(run, base, data, method, seeds, out, as_json, given)
     require(method is None, "--method goes with --compare; a run has its method already")
-    start = base if model == "moirai" else from_
+    origin = base if model == "moirai" else from_
     _tune(
         run,
         model,
-        start,
+        origin,
         real,
         data,
         out or run.with_name(f"{run.name}-{model}"),
@@ -88,7 +88,7 @@ def finetune(
 def _tune(
     run: Path,
     model: str,
-    start: str | Path | None,
+    origin: str | Path | None,
     real: bool,
     data: str | None,
     out: Path,
@@ -103,14 +103,14 @@ def _tune(
     from hdt.tuning.forecaster import check_target
 
     check_target(out, force)
-    same = start is not None and Path(start).exists() and out.resolve() == Path(start).resolve()
+    same = origin is not None and Path(origin).exists() and out.resolve() == Path(origin).resolve()
     require(not same, f"{out}: is what the training starts from; choose another --out")
     distilled = Distilled.load(run)
     panel = real_data(distilled, data)
     with progress_bar() as bar, resumable("the last look at the validation part"):
         task = bar.add_task(f"tuning {model}", total=None)
         forecaster = tuning.finetune(
-            distilled, model=model, base=start, data=panel, real=real,
+            distilled, model=model, base=origin, data=panel, real=real,
             checkpoint=out.with_name(f".{out.name}.checkpoint"), **given,
             watch=lambda step, total, value: bar.update(
                 task, description=f"validation {value:.4f}", completed=step, total=total
@@ -144,7 +144,7 @@ def _tune(
     print(f"  {out}")
 
 
-def _compare(
+def _benchmark(
     run: Path,
     base: str | None,
     data: str | None,
@@ -155,7 +155,7 @@ def _compare(
     given: dict[str, Any],
 ) -> None:
     from hdt.run.distilled import Distilled
-    from hdt.tuning import compare as comparison
+    from hdt.tuning import benchmark
 
     require(base is not None, "no base given; name a folder with a Moirai checkpoint, or a hub id")
     assert base is not None
@@ -164,8 +164,8 @@ def _compare(
     distilled = Distilled.load(run)
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=None)
-        table = comparison.compare(
-            distilled, base=base, data=data, methods=method or comparison.DISTILLED, seeds=seeds, out=out,
+        table = benchmark.benchmark(
+            distilled, base=base, data=data, methods=method or benchmark.DISTILLED, seeds=seeds, out=out,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     if as_json:
@@ -174,7 +174,7 @@ def _compare(
     headings = ["trained on", "MSE", "MASE", "CRPS", "to full", "samples", "training", "memory", "cheaper",
                 "+ distilling", "pays after"]  # fmt: skip
     title = f"{distilled.info.data.name}, {settings.context}→{settings.horizon}, Moirai from {base}, {seeds} seeds"
-    print_table(title, headings, comparison.cells_of(table))
+    print_table(title, headings, benchmark.cells_of(table))
     say(f"finished cells are in {out}")
 
 

@@ -16,7 +16,7 @@ from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
 from hdt.objective import OBJECTIVES, Objective, Problem
 from hdt.parameterization import Params, Size, build
-from hdt.start import some_channels, start
+from hdt.start import some_channels, starting_series
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
@@ -74,12 +74,12 @@ def optimise(
     parameterization.prepare(series, generator)
     known = objective.prepare(series)
     drawn = some_channels(series, settings.channels, generator)
-    started = start(settings.start, drawn, parameterization.instances(), settings.length, generator)
+    started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
     channels = partition(size.channels, settings.channel_batch, generator)
     groups = [Group(parameterization, params, index) for index in channels]
     with torch.no_grad():
-        state = objective.start(known, started)
+        state = objective.initial(known, started)
     code: list[type | str] = [type(objective), type(parameterization), __name__]
     key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], code)
     stored = checkpoints.kept(checkpoint, key)

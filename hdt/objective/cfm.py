@@ -48,7 +48,7 @@ from hdt.maths.correlations import (
     running,
 )
 from hdt.maths.windows import windows
-from hdt.objective.base import Known, Objective, Scored, State
+from hdt.objective.contract import Known, Objective, Scored, State
 from hdt.students import Student, backbone, unflatten
 from hdt.system.machine import cache_folder
 from hdt.system.options import SIZE, Options

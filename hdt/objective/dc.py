@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths.windows import windows
-from hdt.objective.base import Known, Objective, Scored, State
+from hdt.objective.contract import Known, Objective, Scored, State
 from hdt.students import Student, backbone, build, flatten, forecast_gradient, unflatten
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method

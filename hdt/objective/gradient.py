@@ -26,7 +26,7 @@ from torch import Tensor
 
 from hdt.maths import spectrum
 from hdt.maths.windows import some_windows, windows
-from hdt.objective.base import SHARE, Known, Objective, Scored, State
+from hdt.objective.contract import SHARE, Known, Objective, Scored, State
 from hdt.start import real_segments
 from hdt.students import Student, backbone, build, flatten, forecast_gradient
 from hdt.system.options import SIZE, Options

@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import spectrum
-from hdt.objective.base import Known, Objective, Problem, Scored, State, Terms
+from hdt.objective.contract import Known, Objective, Problem, Scored, State, Terms
 from hdt.objective.gradient import GradientMatching, GradientOptions, Segments
 from hdt.system.errors import require
 from hdt.system.options import FLAG

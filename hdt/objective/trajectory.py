@@ -26,7 +26,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths.windows import windows
-from hdt.objective.base import Known, Objective, Scored, State
+from hdt.objective.contract import Known, Objective, Scored, State
 from hdt.students import Student, backbone, forecast_error, forecast_gradient
 from hdt.system.machine import cache_folder
 from hdt.system.options import SIZE, Options
@@ -103,7 +103,7 @@ class TrajectoryMatching(Objective[Trajectories]):
             saved_seconds=found.saved_seconds,
         )
 
-    def start(self, known: Trajectories, like: Float[Tensor, "N M C"]) -> State:
+    def initial(self, known: Trajectories, like: Float[Tensor, "N M C"]) -> State:
         return {"log_lr": torch.tensor(math.log(self.options.inner_lr), device=like.device)}
 
     def rates(self) -> dict[str, float]:
@@ -115,8 +115,8 @@ class TrajectoryMatching(Objective[Trajectories]):
         options, log_lr = self.options, state["log_lr"]
         checkpoints = known.experts.checkpoints
         expert = int(torch.randint(len(checkpoints), (), generator=generator))
-        start = int(torch.randint(options.max_start, (), generator=generator))
-        first, target = checkpoints[expert, start], checkpoints[expert, start + options.target_epochs]
+        epoch = int(torch.randint(options.max_start, (), generator=generator))
+        first, target = checkpoints[expert, epoch], checkpoints[expert, epoch + options.target_epochs]
         every = windows(synthetic, self.problem.context, self.problem.horizon).flatten(0, 1)
         every = self.relabel(known, every, expert)
         theta = first.detach().requires_grad_()

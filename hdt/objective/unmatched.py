@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.objective.base import Known, Objective, Scored, State
+from hdt.objective.contract import Known, Objective, Scored, State
 from hdt.system.errors import InputError
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from hdt.maths import moments
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import some_windows, windows
-from hdt.objective.base import SHARE, Known, Objective, Scored, State, Terms
+from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hdt.parameterization.base import Parameterization, Params, Size
+from hdt.parameterization.contract import Parameterization, Params, Size
 from hdt.system.parts import Named, parts
 
 PARAMETERIZATIONS: Named[type[Parameterization]] = Named(

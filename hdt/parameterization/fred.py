@@ -32,7 +32,7 @@ from torch import Tensor
 from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import dct2, idct2
 from hdt.maths.windows import windows
-from hdt.parameterization.base import Parameterization, Params, Shapes
+from hdt.parameterization.contract import Parameterization, Params, Shapes
 from hdt.system.errors import require
 from hdt.system.options import FLAG, Options
 from hdt.system.parts import History, Method

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.maths import spectrum
-from hdt.parameterization.base import Parameterization, Params, Shapes
+from hdt.parameterization.contract import Parameterization, Params, Shapes
 
 
 class Harmonic(Parameterization):

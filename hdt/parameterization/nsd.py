@@ -34,7 +34,7 @@ from torch import Tensor
 
 from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import closest_tensors, compose, dct4
-from hdt.parameterization.base import Parameterization, Params, Shapes, Size
+from hdt.parameterization.contract import Parameterization, Params, Shapes, Size
 from hdt.system.errors import require
 from hdt.system.options import FLAG, SIZE, Options
 from hdt.system.parts import History, Method

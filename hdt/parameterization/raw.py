@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.parameterization.base import Parameterization, Params, Shapes
+from hdt.parameterization.contract import Parameterization, Params, Shapes
 
 
 class Raw(Parameterization):

@@ -16,14 +16,14 @@ from hdt.start import select
 from hdt.start.select import SUBSETS
 from hdt.system.errors import InputError, require
 
-__all__ = ["STARTS", "SUBSETS", "random_phases", "real_segments", "some_channels", "start"]
+__all__ = ["STARTS", "SUBSETS", "random_phases", "real_segments", "some_channels", "starting_series"]
 
 STARTS = ("phase", "real", "herding", "kcenter")
 
 SELECTIONS = {"herding": select.herding, "kcenter": select.k_center}
 
 
-def start(
+def starting_series(
     kind: str, series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
 ) -> Float[Tensor, "N M C"]:
     """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.select`)."""

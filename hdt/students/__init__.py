@@ -6,7 +6,7 @@ of :class:`Student` that has a ``name``, or one in a package with the entry poin
 
 from __future__ import annotations
 
-from hdt.students.base import Student, Training
+from hdt.students.contract import Student, Training
 from hdt.students.dlinear import DLinear
 from hdt.students.functional import backbone, flatten, forecast_error, forecast_gradient, unflatten
 from hdt.students.itransformer import ITransformer

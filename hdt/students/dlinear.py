@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdt.students.base import Student, Training
+from hdt.students.contract import Student, Training
 
 MOVING_AVERAGE_STEPS = 25
 

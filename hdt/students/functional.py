@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.students.base import Student
+from hdt.students.contract import Student
 from hdt.students.table import build
 
 

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.students.base import Student, Training
+from hdt.students.contract import Student, Training
 
 WIDTH, HEADS, LAYERS, DROPOUT, EPS = 256, 8, 2, 0.1, 1e-5
 

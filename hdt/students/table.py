@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hdt.students.base import Student
+from hdt.students.contract import Student
 from hdt.system.parts import Named, parts
 
 STUDENTS: Named[type[Student]] = Named("student", lambda: parts("hdt.students", "hdt.students", Student))

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hdt.students.base import Student, Training
+from hdt.students.contract import Student, Training
 from hdt.system.errors import require
 
 ALPHA, PATCH, STRIDE, EPS = 0.3, 16, 8, 1e-5

@@ -3,7 +3,7 @@
 ``forecaster`` what all of them share: a frame in, a frame out, a folder · ``student`` DLinear, iTransformer, xPatch ·
 ``moirai`` Moirai, from ``base`` (where its network comes from), ``tokens`` (what it reads), ``loop`` (its loss and its
 batches), ``crps`` (validation), ``residuals`` (noise that distilled series lack) and
-``score`` (gluonts) · ``compare`` what distilled data is worth beside all of it.
+``score`` (gluonts) · ``benchmark`` what distilled data is worth beside all of it.
 """
 
 from __future__ import annotations

@@ -146,9 +146,9 @@ def tune_student(
     require(model in STUDENTS, f"unknown student {model!r}; known: {', '.join(STUDENTS)}")
     require(lr is None or 0 < lr < 1e37, f"lr={lr}: expected a positive number")
     require(batch is None or batch >= 1, f"batch={batch}: at least one window is needed")
-    start = None if base is None else _base(base, model, context, horizon)
-    if start is not None:
-        context, horizon = start.context, start.horizon
+    origin = None if base is None else _base(base, model, context, horizon)
+    if origin is not None:
+        context, horizon = origin.context, origin.horizon
     task = _task(source, panel, context, horizon, real)
     on, before = device_of(device), None
     ways = _ways(model, lr, batch, augment)
@@ -163,13 +163,13 @@ def tune_student(
     ):
         series = torch.tensor(task.values, dtype=torch.float32, device=on)
         validation = scaled_part(task.panel, "val", task.context, task.horizon).to(on)
-        if start is not None:
-            before = errors(start.network.to(on), validation, VALIDATION_WINDOWS).mse
+        if origin is not None:
+            before = errors(origin.network.to(on), validation, VALIDATION_WINDOWS).mse
         for way, (file, told) in zip(ways, each, strict=True):
-            if start is None:
+            if origin is None:
                 network = build(model, task.context, task.horizon, series.shape[2], seed).to(on)
             else:
-                network = copy.deepcopy(start.network)
+                network = copy.deepcopy(origin.network)
             this = replace(running, checkpoint=file, watch=told)
             try:
                 tried.append(_Candidate(network, way, fit(network, series, validation, seed, way, this)))
@@ -178,8 +178,8 @@ def tune_student(
     if not tried:
         raise Diverged(f"{model}: every training diverged; lower --lr (tried {', '.join(f'{w.lr:g}' for w in ways)})")
     best = min(tried, key=lambda candidate: candidate.run.validation_mse)
-    kept = start is not None and before is not None and before <= best.run.validation_mse
-    network = start.network if start is not None and kept else best.network
+    kept = origin is not None and before is not None and before <= best.run.validation_mse
+    network = origin.network if origin is not None and kept else best.network
     facts = {
         "trained_on": task.trained_on,
         "data": task.panel.name,

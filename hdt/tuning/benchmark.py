@@ -97,7 +97,7 @@ class Work:
 
 
 @memory_refusal("lower --batch or --context, or choose a smaller --base")
-def compare(
+def benchmark(
     distilled: Distilled,
     *,
     base: str | Path,

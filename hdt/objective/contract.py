@@ -78,7 +78,7 @@ class Objective(Part, ABC, Generic[K]):
         """
         return known
 
-    def start(self, known: K, like: Float[Tensor, "N M C"]) -> State:
+    def initial(self, known: K, like: Float[Tensor, "N M C"]) -> State:
         """The state before the first iteration, on the device of ``like``, the synthetic series."""
         return {}
 

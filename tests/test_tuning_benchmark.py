@@ -12,7 +12,7 @@ from conftest import SMALL, Result, make_frame, refused
 
 import hdt
 from hdt.system.errors import InputError
-from hdt.tuning import compare as comparison
+from hdt.tuning import benchmark
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
 Run = Callable[..., Result]
@@ -74,7 +74,7 @@ def test_costs_are_those_until_the_validation_optimum() -> None:
         return {**same, **steps, "mse": mse, "seconds_to_best": seconds, "distill_seconds": distilling}
 
     zero = {"mse": 2.0, "mae": 1.0, "mase": 1.0, "crps": 1.0, "forecasts": 3, "seconds": 0.0}
-    table = comparison.summary(
+    table = benchmark.summary(
         {
             "zero-shot": [zero],
             "full": [cell(1.0, 90), cell(1.0, 110)],
@@ -101,12 +101,12 @@ def test_compare_refuses_before_the_first_training(distilled: hdt.Distilled) -> 
         ({"seeds": 0}, "at least one"),
     ):
         with pytest.raises(InputError, match=message):
-            comparison.compare(distilled, base="never looked for", **settings)
+            benchmark.benchmark(distilled, base="never looked for", **settings)
 
 
 def test_compare_does_not_take_the_cells_of_another_distillation(distilled: hdt.Distilled, tmp_path: Path) -> None:
     def cells(run: hdt.Distilled) -> int:
-        comparison.compare(
+        benchmark.benchmark(
             run, base=TINY, methods=["hdt"], seeds=1, out=tmp_path, steps=1, lr=1e-4, patch=8, device="cpu"
         )
         return len(list((tmp_path / "cells").iterdir()))
