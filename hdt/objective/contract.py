@@ -57,6 +57,11 @@ class Scored(NamedTuple):
 class Objective(Part, ABC, Generic[K]):
     """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
 
+    Called, in this order: ``check`` (of the class, with complete settings) and ``graph_bytes`` before any work;
+    :meth:`prepare`, once; :meth:`initial` and :meth:`rates`, once; in every iteration :meth:`restrict` where it works
+    on a group of channels, :meth:`loss`, and after the optimiser's step :meth:`revise`; :meth:`chosen` at the end.
+    ``remedy`` words a notice, ``picture`` draws for the report.
+
     It holds hyperparameters and nothing else: what it knows of the real series is what :meth:`prepare` returns, what
     changes from one iteration to the next is a dict of tensors, the state. ``pools_channels``: whether it reads
     windows of any channel alike, so that there may be fewer synthetic than real channels. ``backbone``: the student
