@@ -188,13 +188,14 @@ def evaluate(
 def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
-        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
+        keys = ("student", "mse", "mse_std", "mae", "mae_std", "mase", "seeds", "train_seconds")
         return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
-    headings = ["student", "trained on", "MSE", "MAE", "vs full", "training"]
+    headings = ["student", "trained on", "MSE", "MAE", "MASE", "vs full", "training"]
     cells = [
         [
             row["student"], row["trained_on"], f"{row['mse']:.3f} ± {row['mse_std']:.3f}",
-            f"{row['mae']:.3f} ± {row['mae_std']:.3f}", f"{row['ratio_to_full']:.2f}×", f"{row['train_seconds']:.1f} s",
+            f"{row['mae']:.3f} ± {row['mae_std']:.3f}", f"{row['mase']:.2f}", f"{row['ratio_to_full']:.2f}×",
+            f"{row['train_seconds']:.1f} s",
         ]
         for row in rows
     ]  # fmt: skip

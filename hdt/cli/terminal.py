@@ -45,7 +45,7 @@ def print_settings(fields: dict[str, Any]) -> None:
 def print_summary(distilled: Distilled, out: Path) -> None:
     """What a distillation did, on one screen, and what to do next."""
     info = distilled.info
-    settings, rows, channels = info.settings, info.data.borders[0], len(info.data.columns)
+    settings = info.settings
     synthetic = f"{settings.length} × {len(distilled.columns)}" + (
         f" × {len(distilled.values)}" if len(distilled.values) > 1 else ""
     )
@@ -53,7 +53,7 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     options = "".join(f", {name} {values[name]:g}" for name in ("k", "lam") if name in values)
     memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
     print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")
-    print(f"  {rows:,} × {channels} training values → {synthetic}")
+    print(f"  {info.data.training} of training values → {synthetic}")
     print(f"  {info.floats:,} stored numbers, {info.compression:.0f}× fewer")
     print(f"  {info.seconds:.1f} s{memory}, {info.device}")
     print(f"  circular autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, channel mean)")

@@ -24,6 +24,7 @@ from hdt.data.columns import (
 )
 from hdt.data.layout import Label, Layout, labels_of, time_of
 from hdt.data.stamps import TIME_NAMES, Step, Times, grid, looks_like_time, read_times, regular_step
+from hdt.data.unequal import aligned
 from hdt.system.errors import InputError, require
 
 UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?")  # what pandas calls a column without a name in the header
@@ -33,7 +34,8 @@ LARGEST, SMALLEST = 1e305, 1e-305  # float64 keeps some room beyond them, for re
 class Table(NamedTuple):
     """A checked table: float64 values [T, C] with NaN where missing, regular stamps, names, step, layout.
 
-    ``notices`` tell what was chosen or left out in reading it, one line each.
+    ``notices`` tell what was chosen or left out in reading it, one line each. ``starts`` [C] are the first rows of
+    series of unequal length (:mod:`hdt.data.unequal`), None when all begin with the table.
     """
 
     values: np.ndarray
@@ -42,6 +44,7 @@ class Table(NamedTuple):
     step: Step
     layout: Layout
     notices: tuple[str, ...] = ()
+    starts: np.ndarray | None = None
 
 
 def as_frame(data: Any, name: str = "frame") -> pd.DataFrame:
@@ -74,8 +77,9 @@ def read_frame(
 
     It is long when it has the columns ``id_column`` and ``target_column``, by default ``unique_id`` or
     ``item_id``, and ``y`` or ``target``; each may be a level of the index. ``dayfirst`` tells how dates such as
-    01/02/2024 are read, ``freq`` a step on which absent rows become missing values. Raises
-    :class:`InputError` for anything that is not a regular numeric series in time order.
+    01/02/2024 are read, ``freq`` a step on which absent rows become missing values. Series of a long table may begin
+    and end at different times. Raises :class:`InputError` for anything that is not a regular numeric series in time
+    order.
     """
     frame = as_frame(frame, name)
     require(frame.shape[0] > 0 and frame.shape[1] > 0, f"{name}: the table is empty")
@@ -84,6 +88,7 @@ def read_frame(
     require(len(twice) == 0, f"{name}: column {twice[0] if len(twice) else ''!r} appears twice; rename one")
     frame, notices = _without_counters(frame, [time_column, id_column, target_column], name)
     long = series_and_target(frame, id_column, target_column, name)
+    starts: np.ndarray | None = None
     if long is None:
         require(
             not levels,
@@ -91,9 +96,9 @@ def read_frame(
         )
         times, wide, layout = _read_wide(frame, time_column, dayfirst, name)
     else:
-        times, wide, layout = _read_long(frame, *long, levels, time_column, dayfirst, notices, name)
+        times, wide, layout, starts = _read_long(frame, *long, levels, time_column, dayfirst, freq, notices, name)
     index = times.stamps
-    if freq is not None and index.is_monotonic_increasing and index.is_unique:  # else refused below
+    if freq is not None and starts is None and index.is_monotonic_increasing and index.is_unique:  # else refused below
         index = grid(index, freq, name)
         absent = len(index) - len(wide)
         wide = wide.set_axis(times.stamps).reindex(index)
@@ -103,7 +108,7 @@ def read_frame(
     layout = replace(layout, **time_of(index, times), **labels_of(wide.columns, texts, name))
     values = _numeric(wide, name)
     require(bool(np.isfinite(values).any()), f"{name}: no finite value in the table")
-    return Table(values, index, tuple(texts), step, layout, (*notices, *times.notices))
+    return Table(values, index, tuple(texts), step, layout, (*notices, *times.notices), starts)
 
 
 def parse_step(step: str) -> Step:
@@ -185,10 +190,12 @@ def _read_long(
     levels: list[str],
     time_column: str | None,
     dayfirst: bool | None,
+    freq: str | None,
     notices: list[str],
     name: str,
-) -> tuple[Times, pd.DataFrame, Layout]:
-    """Stamps, one column per series, and the layout; columns that are not read are added to ``notices``."""
+) -> tuple[Times, pd.DataFrame, Layout, np.ndarray | None]:
+    """Stamps, one column per series, the layout, and where series of unequal length begin; what is not read, or left
+    out, is added to ``notices``."""
     others = frame.drop(columns=[ids, target])
     time = find_time_column(others, name) if time_column is None else find_column(others, time_column, name)
     unread = [str(column) for column in others.columns if column != time]
@@ -216,19 +223,18 @@ def _read_long(
         if not stamps.is_monotonic_increasing:
             raise InputError(f"{name}: stamps of series {label!r} are not in time order; sort the frame first")
     lengths = groups.agg(["size", "min", "max"])
-    odd = lengths[(lengths != lengths.iloc[0]).any(axis=1)]
-    if len(odd):
-        raise InputError(
-            f"{name}: series {odd.index[0]!r} has {odd.iloc[0]['size']} rows from {odd.iloc[0]['min']}, series "
-            f"{lengths.index[0]!r} has {lengths.iloc[0]['size']} from {lengths.iloc[0]['min']}; "
-            "all series must share their stamps"
-        )
-    wide = data.pivot(index="time", columns="id", values="value")[list(lengths.index)].rename_axis(columns=None)
+    starts = None
+    if (lengths != lengths.iloc[0]).any(axis=None):
+        wide, starts, told = aligned(data, freq, name)
+        notices += told
+    else:
+        wide = data.pivot(index="time", columns="id", values="value")[list(lengths.index)].rename_axis(columns=None)
     dtype = frame[ids].dtype
     numbered = pd.api.types.is_integer_dtype(dtype) or isinstance(dtype, pd.CategoricalDtype)
     layout = Layout("long", name_of(time), str(ids), str(target), index=levels)
     layout = replace(layout, id_dtype="category" if not pd.api.types.is_numeric_dtype(dtype) else str(dtype))
-    return times._replace(stamps=pd.Index(wide.index)), wide, layout if numbered else replace(layout, id_dtype=None)
+    layout = layout if numbered else replace(layout, id_dtype=None)
+    return times._replace(stamps=pd.Index(wide.index)), wide, layout, starts
 
 
 def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:

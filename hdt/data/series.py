@@ -40,6 +40,19 @@ class Scaler:
 
     @classmethod
     def fit(cls, values: np.ndarray) -> Scaler:
+        """Of values [T, C], finite but for the rows before a series begins, which are NaN."""
+        starts = np.isnan(values).sum(axis=0)
+        if not starts.any():
+            return cls._fit(values)
+        mean, std = np.empty(len(starts)), np.empty(len(starts))
+        for start in np.unique(starts):
+            own = starts == start
+            part = cls._fit(values[start:, own])
+            mean[own], std[own] = part.mean, part.std
+        return cls(mean, std)
+
+    @classmethod
+    def _fit(cls, values: np.ndarray) -> Scaler:
         # The mean of a constant such as 0.1 differs from it in the last bits.
         constant = (values == values[:1]).all(axis=0)
         # Squares and sums of very large or small values leave float64; powers of two take them back without rounding.
@@ -66,6 +79,10 @@ class Panel:
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
     :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
     context before them), so a distillation never sees validation or test.
+
+    Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
+    the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
+    are the last horizons of every series, as in M4 (:meth:`for_windows`).
     """
 
     values: np.ndarray
@@ -79,6 +96,8 @@ class Panel:
     notices: tuple[str, ...] = ()
     source: str | None = None
     load_options: Mapping[str, Any] = field(default_factory=dict)
+    starts: np.ndarray | None = None
+    last_windows: bool = False
 
     @classmethod
     def from_frame(
@@ -86,29 +105,78 @@ class Panel:
         frame: Any,
         *,
         name: str = "frame",
-        split: Sequence[float] | Sequence[int] = DEFAULT_SPLIT,
+        split: Sequence[float] | Sequence[int] | None = None,
         missing: Missing = "auto",
         notices: Sequence[str] = (),
         **reading: Any,
     ) -> Panel:
         """Check a wide or long frame and split it.
 
-        ``split`` is three fractions that sum to one, or three end rows; ``reading`` holds the options of
+        ``split`` is three fractions that sum to one (of the shortest series, where lengths differ), or three end rows;
+        by default 70/10/20, and the last windows where lengths differ. ``reading`` holds the options of
         :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything that is not a regular
         numeric series, naming the first offending column or row.
         """
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
-        values, index, columns, step, layout, notes = read_frame(frame, name, **reading)
-        borders = _borders(split, len(values), name)
-        panel = cls(values, index, columns, step, borders, layout, missing, name, (*notices, *notes))
-        train, filled = panel._filled("train")
-        constant = [c for c, x in zip(columns, train.T, strict=True) if (x == x[0]).all()]
-        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
-        return replace(panel, notices=(*panel.notices, *filled, *flat))
+        values, index, columns, step, layout, notes, starts = read_frame(frame, name, **reading)
+        first = 0 if starts is None else int(starts.max())  # rows before it are some series' only
+        train, val, test = _borders(split or DEFAULT_SPLIT, len(values) - first, name)
+        borders = first + train, first + val, first + test
+        panel = cls(
+            values, index, columns, step, borders, layout, missing, name, (*notices, *notes), starts=starts,
+            last_windows=starts is not None and split is None,
+        )  # fmt: skip
+        return panel if panel.last_windows else panel._told()
 
     @property
     def channels(self) -> int:
         return len(self.columns)
+
+    @property
+    def unequal(self) -> bool:
+        """Whether series differ in length, and so have no time in common."""
+        return self.starts is not None
+
+    @property
+    def train_numbers(self) -> int:
+        """How many numbers the training part holds."""
+        rows, starts = self.borders[0], np.zeros(self.channels, int) if self.starts is None else self.starts
+        return int(np.maximum(rows - starts, 0).sum())
+
+    def for_windows(self, context: int, horizon: int) -> Panel:
+        """The series of unequal length that can be used with these windows, and their borders; else the panel itself.
+
+        A series needs context + horizon training rows; shorter ones are left out, counted and named in a notice.
+        Raises :class:`InputError` when none is long enough.
+        """
+        if self.starts is None:
+            return self
+        rows = len(self.values)
+        borders = (rows - 2 * horizon, rows - horizon, rows) if self.last_windows else self.borders
+        enough = borders[0] - self.starts >= context + horizon
+        needed = context + horizon + borders[2] - borders[0]
+        require(
+            bool(enough.any()),
+            f"{self.name}: no series has the {needed} rows that context {context}, horizon {horizon} and their "
+            f"validation and test parts need; the longest has {rows - int(self.starts.min())}",
+        )
+        notices = self.notices
+        if not enough.all():
+            c = int(np.flatnonzero(~enough)[0])
+            lost = f"{self.columns[c]!r} with {rows - int(self.starts[c])}"
+            told = f"{(~enough).sum()} of {len(enough)} series have fewer than {needed} rows: left out (first {lost})"
+            notices = (*notices, told)
+        first = int(self.starts[enough].min())
+        starts = self.starts[enough] - first
+        labels = self.layout.labels and [label for label, kept in zip(self.layout.labels, enough, strict=True) if kept]
+        panel = replace(
+            self, values=self.values[first:, enough], index=self.index[first:],
+            columns=tuple(name for name, kept in zip(self.columns, enough, strict=True) if kept),
+            borders=(borders[0] - first, borders[1] - first, borders[2] - first),
+            layout=replace(self.layout, labels=labels), notices=notices,
+            starts=starts if starts.any() else None, last_windows=False,
+        )  # fmt: skip
+        return panel._told() if self.last_windows else panel
 
     @cached_property
     def scaler(self) -> Scaler:
@@ -128,7 +196,7 @@ class Panel:
         values, _ = self._filled(part)
         rows = self.rows(part)
         if context and rows.start:
-            before, _ = self._filled(PARTS[PARTS.index(part) - 1])
+            before = np.concatenate([self._filled(own)[0] for own in PARTS[: PARTS.index(part)]])
             values = np.concatenate([before[-min(context, len(before)) :], values])
         return self.scaler.transform(values)
 
@@ -144,13 +212,23 @@ class Panel:
         """Fingerprint of what a distillation may read: the filled training part in original units."""
         return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()
 
+    def _told(self) -> Panel:
+        """The panel with notices of what is filled in its training part, and what is constant there."""
+        train, filled = self._filled("train")
+        constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[-1]).sum() == np.isfinite(x).sum()]
+        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
+        return replace(self, notices=(*self.notices, *filled, *flat))
+
     def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
         values = self.values[self.rows(part)]
-        holes = ~np.isfinite(values)
+        before = np.zeros((1, 1), bool)  # the series begins
+        if self.starts is not None:
+            before = np.arange(len(values))[:, None] + self.rows(part).start < self.starts
+        holes = ~(np.isfinite(values) | before)
         if not holes.any():
             return values, []
         notes = []
-        for c, share in enumerate(holes.mean(axis=0)):
+        for c, share in enumerate(holes.sum(axis=0) / np.maximum(1, len(values) - before.sum(axis=0))):
             if share == 0:
                 continue
             column, row = self.columns[c], self.rows(part).start + int(holes[:, c].argmax())
@@ -164,7 +242,7 @@ class Panel:
             count = int(holes[:, c].sum())
             notes.append(f"column {column!r}: {count} missing {part} values ({share:.1%}) linearly interpolated")
         filled = pd.DataFrame(np.where(holes, np.nan, values)).interpolate("linear", limit_direction="both")
-        return filled.to_numpy(), notes
+        return np.where(before, np.nan, filled.to_numpy()), notes
 
 
 def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tuple[int, int, int]:

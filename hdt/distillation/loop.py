@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
+from hdt.maths.blocks import common, long_enough
 from hdt.objective import OBJECTIVES, Objective, Problem, Scored
 from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series
@@ -79,7 +80,7 @@ def optimise(
     watch: WatchIteration | None = None,
     checkpoint: Path | None = None,
 ) -> Outcome:
-    """Distil the scaled training part ``series`` as ``settings`` say.
+    """Distil the scaled training part ``series`` as ``settings`` say; rows before a series begins are NaN.
 
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
     iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
@@ -94,9 +95,10 @@ def optimise(
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
     objective = objective_of(settings)
-    parameterization.prepare(series, generator)
+    long = long_enough(series, settings.length, settings.channels or 1)
+    parameterization.prepare(common(long), generator)
     known = objective.prepare(series)
-    drawn = some_channels(series, settings.channels, generator)
+    drawn = common(some_channels(long, settings.channels, generator))
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator)
     params = parameterization.encode(started)
     _check_shape(parameterization, params, started)

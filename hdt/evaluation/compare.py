@@ -30,8 +30,8 @@ from hdt.system.fingerprint import fingerprint
 
 ALWAYS = ("random", "full")
 COLUMNS = (
-    "method", "student", "mse", "mse_std", "mae", "mae_std", "validation_mse", "seeds", "ratio_to_full", "published",
-    "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
+    "method", "student", "mse", "mse_std", "mae", "mae_std", "mase", "validation_mse", "seeds", "ratio_to_full",
+    "published", "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
 )  # fmt: skip
 FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
 SETTING = ("length", "context", "horizon")
@@ -70,7 +70,7 @@ def compare(
     ``out`` and is taken up from there, and every seed's errors to its ``cells.csv`` (see :mod:`hdt.evaluation.paired`);
     without ``out`` only rows of full data are kept.
 
-    Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units),
+    Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units), ``mase``,
     ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
     distil and to train (medians), how much faster than training on full data, and the root mean square
     distances from the starting and from the nearest real segment. Raises :class:`hdt.system.errors.InputError`.
@@ -81,12 +81,13 @@ def compare(
     name, values = _varied(vary)
     loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
     panel = data if isinstance(data, Panel) else datasets.load(data, **loading)
-    plans = {
-        (m, v): produce.prepare(panel, method=m, **_applicable(m, {**settings, **({name: v} if name else {})}))[1]
+    prepared = {
+        (m, v): produce.prepare(panel, method=m, **_applicable(m, {**settings, **({name: v} if name else {})}))
         for m in names
         for v in values
     }
-    first = next(iter(plans.values()))
+    plans = {key: plan for key, (_, plan) in prepared.items()}
+    panel, first = next(iter(prepared.values()))
     evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment, validation=validation)
     cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
     cells += [
@@ -223,7 +224,7 @@ def _table(
         facts = pd.DataFrame(found).reindex(columns=list(FACTS)).median()
         row |= facts.to_dict()
         if method == "full":
-            row["floats"] = panel.borders[0] * panel.channels
+            row["floats"] = panel.train_numbers
         elif method in naive.NAIVE:
             row["floats"] = 0
         row["ratio_to_full"] = row["mse"] / full[student]["mse"]

@@ -19,28 +19,52 @@ SEASON_WITHIN = 1024  # steps: two seasons fit
 
 
 def season_of(panel: Panel) -> int | None:
-    """The dominant period of the training part in steps, at most half of ``SEASON_WITHIN``; None without a peak."""
-    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    """The dominant period of the training part in steps, at most half of ``SEASON_WITHIN``; None without a peak.
+
+    Of series of unequal length, the half that is longest tells, from where all of it has begun.
+    """
+    values = panel.part("train")
+    if panel.starts is not None:
+        long = panel.starts <= np.median(panel.starts)
+        values = values[panel.starts[long].max() :, long]
+    train = torch.tensor(values, dtype=torch.float32)
     return peak_period(train, min(len(train), SEASON_WITHIN))
 
 
-def errors(values: Float[np.ndarray, "T C"], season: int, horizon: int) -> tuple[float, float]:
-    """Mean squared and mean absolute error over all T − s − H + 1 windows of a season s and a horizon H after it."""
+def scale(panel: Panel) -> np.ndarray:
+    """Mean absolute error, within the training part, of repeating the last season (or value) one season on, [C]."""
+    train, season = panel.part("train"), season_of(panel) or 1
+    gaps = np.abs(train[season:] - train[:-season])
+    begun = np.isfinite(gaps)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of a series shorter than a season
+        return np.where(begun, gaps, 0).sum(axis=0) / begun.sum(axis=0)
+
+
+def scaled_errors(absolute: Float[np.ndarray, " C"], scale: Float[np.ndarray, " C"]) -> float:
+    """Mean over series of absolute error over scale (MASE), of those that change at all; 0 when none does."""
+    told = np.isfinite(scale) & (scale > 0)
+    return float((absolute[told] / scale[told]).mean()) if told.any() else 0.0
+
+
+def errors(
+    values: Float[np.ndarray, "T C"], season: int, horizon: int
+) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
+    """Mean squared and mean absolute error of every channel over all T − s − H + 1 windows of a season s and a horizon
+    H after it."""
     count = len(values) - season - horizon + 1
-    squared = absolute = 0.0
+    squared, absolute = (np.zeros(values.shape[1]) for _ in range(2))
     for h in range(horizon):
         gap = values[season + h :][:count] - values[h % season :][:count]
-        squared += float(np.square(gap).sum())
-        absolute += float(np.abs(gap).sum())
-    cells = count * horizon * values.shape[1]
-    return squared / cells, absolute / cells
+        squared += np.square(gap).sum(axis=0)
+        absolute += np.abs(gap).sum(axis=0)
+    return squared / (count * horizon), absolute / (count * horizon)
 
 
 def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     """Errors of one of ``NAIVE`` on the windows that students are scored on, in scaled units; nothing is trained.
 
     A season may reach further back than a student's context. None where the training part has no season, or a
-    part is too short for one.
+    part or a series is too short for one.
     """
     season = 1 if kind == LAST_VALUE else season_of(panel)
     if season is None:
@@ -49,7 +73,14 @@ def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     found = {part: panel.part(part, context=season) for part in parts}
     starts = (panel.borders[0], panel.borders[1])
     whole = [len(found[p]) == panel.borders[n + 1] - starts[n] + season for n, p in enumerate(parts)]
+    whole += [bool(np.isfinite(values).all()) for values in found.values()]
     if not all(whole) or any(len(values) < season + horizon for values in found.values()):
         return None
-    mse, mae = errors(found["test"], season, horizon)
-    return {"mse": mse, "mae": mae, "validation_mse": errors(found["val"], season, horizon)[0], "train_seconds": 0.0}
+    squared, absolute = errors(found["test"], season, horizon)
+    return {
+        "mse": float(squared.mean()),
+        "mae": float(absolute.mean()),
+        "mase": scaled_errors(absolute, scale(panel)),
+        "validation_mse": float(errors(found["val"], season, horizon)[0].mean()),
+        "train_seconds": 0.0,
+    }

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
+from hdt.maths.blocks import common, long_enough
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
@@ -32,7 +34,7 @@ from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
 from hdt.system.machine import cache_folder, device_of, memory_refusal
-from hdt.training.fit import Running, errors, fit
+from hdt.training.fit import Running, errors_by_series, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 5  # written beside errors, so that tables put only those side by side that were measured alike
@@ -48,6 +50,8 @@ class Evaluator:
     random order (:class:`hdt.students.Training`, ``shuffle_channels``); others train as ever. It holds
     for synthetic and for full data alike. Without ``validation`` nothing is chosen: the published learning rate,
     the last weights, as somebody trains who has the distilled set and no real data beside it.
+
+    Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
     """
 
     def __init__(
@@ -61,7 +65,13 @@ class Evaluator:
         self.train, self.val, self.test = (self._part(part) for part in parts)
 
     def _part(self, part: Part) -> torch.Tensor:
-        return scaled_part(self.panel, part, self.context, self.horizon).to(self.device)
+        values = scaled_part(self.panel, part, self.context, self.horizon)
+        return (univariate(values[None]) if self.panel.unequal else values).to(self.device)
+
+    @cached_property
+    def scale(self) -> np.ndarray:
+        """What absolute errors are divided by in ``mase``, of every real series."""
+        return naive.scale(self.panel)
 
     def trainings(self, student: str) -> list[Training]:
         """How that student is trained here: the ways that validation chooses from."""
@@ -72,9 +82,13 @@ class Evaluator:
     def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
 
-        ``train_seconds`` is the time of all trainings that were chosen from.
+        ``mase`` is the mean over series of their absolute error over that of repeating the last season, or the last
+        value where there is none, within the training part (Hyndman & Koehler 2006). ``train_seconds`` is the time of
+        all trainings that were chosen from.
         """
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
+        if self.panel.unequal and series.shape[-1] > 1:
+            series = univariate(series)
         best, network, seconds = math.inf, None, 0.0
         for training in self.trainings(student):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
@@ -87,14 +101,16 @@ class Evaluator:
                 best, network = run.validation_mse, candidate
         if network is None:
             raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
-        test = errors(network, self.test)
-        return {**test._asdict(), "validation_mse": best, "train_seconds": seconds}
+        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
+        mase = naive.scaled_errors(absolute.flatten(), self.scale)
+        test = {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
+        return {**test, "validation_mse": best, "train_seconds": seconds}
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
         return cached(
             cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
-            lambda: self.score(student, self.train[None], seed),
+            lambda: self.score(student, self.train if self.panel.unequal else self.train[None], seed),
         )
 
     def score_naive(self, kind: str) -> Score | None:
@@ -118,6 +134,20 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[T
         f"horizon = {size}; choose another --split",
     )
     return torch.tensor(values, dtype=torch.float32)
+
+
+def univariate(series: Float[Tensor, "N M C"]) -> Float[Tensor, "NC M 1"]:
+    """Every channel as a sequence of its own."""
+    return series.transpose(1, 2).flatten(0, 1)[..., None]
+
+
+def random_rows(
+    train: Float[Tensor, "T C"], sequences: int, length: int, channels: int | None, seed: int
+) -> Float[Tensor, "N M C_s"]:
+    """Real segments in the shape of a synthetic set, as the method ``random`` draws them."""
+    draw = torch.Generator().manual_seed(seed)
+    some = common(some_channels(long_enough(train, length, channels or 1), channels, draw))
+    return real_segments(some, sequences, length, draw)
 
 
 def trainings(student: str, augment: bool) -> list[Training]:
@@ -149,7 +179,7 @@ def evaluate(
     """Test errors of students trained on the distilled series, on random real segments and on all data.
 
     One row per student and training set (column ``trained_on``: distilled, random, full) with ``mse``,
-    ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``train_seconds`` and ``ratio_to_full``; errors in
+    ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``mase``, ``train_seconds`` and ``ratio_to_full``; errors in
     scaled units. ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
     says. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
     have one), which train nothing. Rows of full data are cached by data and settings. ``augment``,
@@ -164,6 +194,7 @@ def evaluate(
     window = info.settings.context, info.settings.horizon
     evaluator = Evaluator(panel, *window, device=device, augment=augment, validation=validation)
     sequences, length = info.settings.sequences, info.settings.length
+    train = scaled_part(panel, "train", *window)
     rows, done, total = [], 0, 3 * len(students) * seeds
     naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}
     for student in students:
@@ -175,9 +206,7 @@ def evaluate(
                 if trained_on == "distilled":
                     scores.append(evaluator.score(student, distilled.values, seed))
                 elif trained_on == "random":
-                    draw = torch.Generator().manual_seed(seed)
-                    some = some_channels(evaluator.train, info.settings.channels, draw)
-                    segments = real_segments(some, sequences, length, draw)
+                    segments = random_rows(train, sequences, length, info.settings.channels, seed)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))
@@ -201,6 +230,7 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
         "mse_std": spread["mse"],
         "mae": table["mae"].mean(),
         "mae_std": spread["mae"],
+        "mase": table["mase"].mean(),
         "validation_mse": table["validation_mse"].mean(),
         "seeds": len(table),
         "train_seconds": table["train_seconds"].median(),

@@ -12,11 +12,16 @@ def nearest_distance(synthetic: np.ndarray, series: np.ndarray) -> float:
     """Root mean square distance from [N, M, C] to the nearest sub-series of [T, C].
 
     All T−M+1 sub-series at once: ‖x − s‖² = ‖x‖² − 2 x·s + ‖s‖², the products by FFT, whose spectra add
-    over channels. When there are fewer synthetic channels than real ones, the nearest pair of single channels counts.
+    over channels. When there are fewer synthetic channels than real ones, the nearest pair of single channels counts;
+    real ones may be of unequal length then, NaN before they begin.
     """
     if synthetic.shape[2] != series.shape[1]:
+        real = [own[np.isnan(own).sum() :, None] for own in series.T]
         pairs = (
-            (synthetic[:, :, [s]], series[:, [c]]) for s in range(synthetic.shape[2]) for c in range(series.shape[1])
+            (synthetic[:, :, [s]], own)
+            for s in range(synthetic.shape[2])
+            for own in real
+            if len(own) >= synthetic.shape[1]
         )
         return min(nearest_distance(*pair) for pair in pairs)
     length, rows = synthetic.shape[1], len(series)

@@ -15,13 +15,14 @@ so G, the Gram matrix of all windows, costs O(T log T + (L+H)²) per channel, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hdt.maths.blocks import blocks
 from hdt.maths.windows import windows
 
 CHANNELS = 64  # transformed at a time
@@ -69,11 +70,12 @@ def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
 def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
     """Gram matrix of (w, 1) over all windows w of ``size`` steps, summed over channels; no window is formed.
 
-    Blocks of channels add up, so that memory does not grow with C.
+    Blocks of channels add up, so that memory does not grow with C, and channels may begin at different rows
+    (:mod:`hdt.maths.blocks`).
     """
-    rows, channels = series.shape
-    count = rows - size + 1
-    parts = [_lags(block.double().T, size) for block in series.split(CHANNELS, dim=1)]
+    whole = [own for _, own in blocks(series, size)]
+    count = sum((len(own) - size + 1) * own.shape[1] for own in whole)
+    parts = [_lags(some.double().T, size) for own in whole for some in own.split(CHANNELS, dim=1)]
     first, change, sums = (torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True))
     result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=series.device)
     for lag in range(size):
@@ -81,7 +83,7 @@ def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 s
         result[:size, :size].diagonal(lag).copy_(diagonal)
         result[:size, :size].diagonal(-lag).copy_(diagonal)
     result[:size, size] = result[size, :size] = sums
-    result[size, size] = count * channels
+    result[size, size] = count
     return result
 
 
@@ -124,11 +126,22 @@ def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "
     return found
 
 
-def stream(series: Float[Tensor, "T C"], context: int, horizon: int, features: Features, stride: int = 1) -> Moments:
-    """Moments of any features over all windows and channels; memory does not grow with T."""
-    every = windows(series, context, horizon, stride)  # a view [n, L+H, C]
-    size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))
-    return window_moments(features(part.double().transpose(1, 2).flatten(0, 1)) for part in every.split(size))
+def stream(
+    series: Float[Tensor, "T C"], context: int, horizon: int, features: Features, stride: int = 1, offset: int = 0
+) -> Moments:
+    """Moments of any features over the windows ``offset``, ``offset + stride``, … of all channels.
+
+    Memory does not grow with T. Channels may begin at different rows (:mod:`hdt.maths.blocks`).
+    """
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for _, own in blocks(series, context + horizon + offset):
+            every = windows(own[offset:], context, horizon, stride)  # a view [n, L+H, C]
+            size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))
+            for part in every.split(size):
+                yield features(part.double().transpose(1, 2).flatten(0, 1))
+
+    return window_moments(batches())
 
 
 def level_shifted(real: Moments, deviation: float) -> Moments:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
+from hdt.maths.blocks import blocks
 from hdt.system.errors import require
 
 # Sub-series overlap by 7/8, as in Welch's method: neighbours one step apart add cost, not information.
@@ -94,8 +95,15 @@ def mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int = 64) ->
     """Mean amplitude and mean PSD over sub-series of ``length`` steps, one every ``length // 8`` steps.
 
     Streams in chunks and blocks of channels, so memory does not grow with T and C; sums are float64. The last
-    sub-series is always used. Raises :class:`hdt.system.errors.InputError` when T < M.
+    sub-series is always used. Of channels that begin at different rows (:mod:`hdt.maths.blocks`), those of at least M
+    rows are there, in blocks. Raises :class:`hdt.system.errors.InputError` when none has M rows.
     """
+    own = [_mean_spectrum(part, length, chunk) for _, part in blocks(series, length)]
+    require(len(own) > 0, f"no series has length M = {length} training rows; lower --length")
+    return Spectrum(*(torch.cat(parts, dim=1) for parts in zip(*own, strict=True))) if len(own) > 1 else own[0]
+
+
+def _mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int) -> Spectrum:
     steps = series.shape[0]
     require(steps >= length, f"{steps} training rows are fewer than length M = {length}")
     last = steps - length

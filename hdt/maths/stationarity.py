@@ -33,10 +33,10 @@ def drifts(x: np.ndarray) -> bool:
 def notice(train: np.ndarray, columns: list[str], remedy: str) -> str | None:
     """One line when channels of the training part [T, C] drift, ending in the ``remedy``.
 
-    At most ``CHANNELS`` evenly spaced ones are tested.
+    Rows before a channel begins are NaN. At most ``CHANNELS`` evenly spaced ones are tested.
     """
     tested = range(0, len(columns), -(-len(columns) // CHANNELS))
-    found = [columns[c] for c in tested if drifts(train[:, c])]
+    found = [columns[c] for c in tested if drifts(train[~np.isnan(train[:, c]), c])]
     if not found:
         return None
     return f"{len(found)} of {len(tested)} tested channels drift (ADF and KPSS, first {found[0]!r}): {remedy}"

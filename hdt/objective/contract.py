@@ -65,11 +65,13 @@ class Objective(Part, ABC, Generic[K]):
     It holds hyperparameters and nothing else: what it knows of the real series is what :meth:`prepare` returns, what
     changes from one iteration to the next is a dict of tensors, the state. ``pools_channels``: whether it reads
     windows of any channel alike, so that there may be fewer synthetic than real channels. ``backbone``: the student
-    whose gradients, trajectories or features it matches, unless another is asked for.
+    whose gradients, trajectories or features it matches, unless another is asked for. ``unequal``: whether
+    :meth:`prepare` takes series of unequal length, whose rows before they begin are NaN (:mod:`hdt.maths.blocks`).
     """
 
     pools_channels: ClassVar[bool] = True
     backbone: ClassVar[str] = "dlinear"
+    unequal: ClassVar[bool] = False
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem

@@ -14,6 +14,7 @@ class Unmatched(Objective[Known]):
     """Nothing is matched."""
 
     name = "none"
+    unequal = True
 
     def prepare(self, series: Float[Tensor, "T C"]) -> Known:
         return Known()

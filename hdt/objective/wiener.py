@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import moments
+from hdt.maths.blocks import blocks
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Terms
@@ -83,6 +84,7 @@ class Wiener(Objective[Views]):
     """The sum of L/c over the views."""
 
     name = "wiener"
+    unequal = True
     Options = WienerOptions
     citation = """@software{hdt_wiener,
   title = {hdt: the Wiener objective for time series distillation},
@@ -111,14 +113,15 @@ class Wiener(Objective[Views]):
             linear.append(View("centred", options.centred, self.centred, real))
         random: list[View] = []
         generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        count = len(series) - context - horizon + 1
-        stride = min(-(-count * series.shape[1] // options.most_windows), count)
+        counts = [(len(own) - context - horizon + 1, own.shape[1]) for _, own in blocks(series, context + horizon)]
+        total = sum(count * channels for count, channels in counts)
+        stride = min(-(-total // options.most_windows), max(counts)[0])
         for draw in range(options.draws if options.relu else 0):
             mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
             bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
             features = self.relu(mix.to(series.device), bias.to(series.device))
-            part = series[draw * stride // options.draws :]  # at least one window is left
-            real = moments.stream(part, context, horizon, features, stride).means()
+            offset = draw * stride // options.draws  # at least one window is left
+            real = moments.stream(series, context, horizon, features, stride, offset).means()
             random.append(View("relu", options.relu, features, real))
         return Views(linear=linear, random=random)
 

@@ -21,7 +21,7 @@ def card(distilled: Synthetic, command: str) -> str:
     return f"""# {data.name}, distilled
 
 {len(distilled.values)} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
-{data.borders[0]} real training rows of {len(data.columns)} channels by `{settings.method}`
+{data.training} of real training data by `{settings.method}`
 ({info.compression:.0f}× fewer numbers).
 Made to train forecasters with a context of {settings.context} and a horizon of {settings.horizon} steps;
 it is not a record of anything that happened.

@@ -16,7 +16,9 @@ from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, objective_of, optimise
+from hdt.distillation.methods import METHODS
 from hdt.maths import stationarity
+from hdt.maths.blocks import common, long_enough
 from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
 from hdt.objective import OBJECTIVES
@@ -32,6 +34,7 @@ from hdt.system.options import SIZE
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
+PROTOTYPES = 8  # channels that stand for all series where these differ in length
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
 
 
@@ -70,7 +73,7 @@ def little_compression(panel: Panel, settings: Settings) -> str | None:
     Raises :class:`hdt.system.errors.InputError` when it would hold as many or more: then nothing is gained by the work.
     """
     channels = settings.channels or panel.channels
-    real, synthetic = panel.borders[0] * panel.channels, settings.sequences * settings.length * channels
+    real, synthetic = panel.train_numbers, settings.sequences * settings.length * channels
     if synthetic * COMPRESSION <= real:
         return None
     remedies = ["lower --length"] if settings.length > settings.context + settings.horizon else []
@@ -96,6 +99,9 @@ def prepare(
         config.resolve(data, **settings)
         panel = datasets.load(data, progress=progress, **loading)
     resolved = config.resolve(panel.source, panel.channels, **settings)
+    panel = panel.for_windows(resolved.context, resolved.horizon)
+    if panel.unequal:
+        resolved = _pooled(panel, resolved, settings)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -105,12 +111,25 @@ def prepare(
     return panel, resolved
 
 
+def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Settings:
+    """Settings for series of unequal length: a few prototypes for all of them, as they share no time."""
+    possible = [name for name, method in METHODS.items() if OBJECTIVES[method.objective].unequal]
+    require(
+        OBJECTIVES[resolved.objective].unequal,
+        f"{panel.name}: its series differ in length, and objective {resolved.objective!r} takes only series that share "
+        f"their stamps; choose --method {', '.join(possible[:-1])} or {possible[-1]}",
+    )
+    prototypes = min(PROTOTYPES, panel.channels - 1) if resolved.channels is None else resolved.channels
+    return config.resolve(panel.source, panel.channels, **{**settings, "channels": prototypes})
+
+
 def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
     little, channels = little_compression(panel, settings), settings.channels or panel.channels
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
-    parameterization.prepare(torch.tensor(panel.part("train"), dtype=torch.float32), torch.Generator())
+    train = torch.tensor(panel.part("train"), dtype=torch.float32)
+    parameterization.prepare(common(long_enough(train, settings.length)), torch.Generator())
     floats = parameterization.floats()
     return {
         "data": panel.name,
@@ -118,7 +137,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
         "channels": panel.channels,
         "synthetic_channels": channels,
         "floats": floats,
-        "compression": panel.borders[0] * panel.channels / floats,
+        "compression": panel.train_numbers / floats,
         "estimated_memory_mb": estimated_memory_mb(panel, settings, parameterization.instances()),
         "settings": settings.model_dump(),
         **({"note": little} if little else {}),
@@ -193,12 +212,13 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 step=format_step(panel.step),
                 layout=vars(panel.layout),
                 train_sha256=panel.train_sha256,
+                shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
             ),
             scaler_mean=panel.scaler.mean.tolist(),
             scaler_std=panel.scaler.std.tolist(),
             floats=floats,
-            compression=train.numel() / floats,
+            compression=panel.train_numbers / floats,
             seconds=round(outcome.seconds, 3),
             peak_rss_mb=peak(),
             device=machine.device_name(str(device)),

@@ -30,7 +30,10 @@ class Strict(BaseModel):
 
 
 class DataInfo(Strict):
-    """The real series behind a run; ``train_sha256`` fingerprints what the distillation read."""
+    """The real series behind a run; ``train_sha256`` fingerprints what the distillation read.
+
+    ``shortest`` is the training rows of the shortest series where they differ in length.
+    """
 
     name: str
     source: str | None
@@ -43,6 +46,15 @@ class DataInfo(Strict):
     layout: dict[str, Any]
     train_sha256: str
     notices: list[str]
+    shortest: int | None = Field(None, ge=1)
+
+    @property
+    def training(self) -> str:
+        """The size of the training part in words."""
+        rows, channels = f"{self.borders[0]:,}", len(self.columns)
+        if self.shortest is None:
+            return f"{rows} rows × {channels} channels"
+        return f"{channels} series of {self.shortest:,} to {rows} rows"
 
     @model_validator(mode="after")
     def _fits(self) -> DataInfo:
@@ -110,6 +122,7 @@ class EvaluationRow(Strict):
     mse_std: float
     mae: float
     mae_std: float
+    mase: float | None = None
     validation_mse: float
     seeds: int
     train_seconds: float

@@ -66,7 +66,7 @@ def _page(distilled: Synthetic, images: dict[str, bytes], folder: Path, target: 
     settings, data = info.settings, info.data
     start = "" if info.distance.start is None else f"; {info.distance.start:.2f} from its starting segment"
     facts = {
-        "training data": f"{data.borders[0]:,} rows × {len(data.columns)} channels",
+        "training data": data.training,
         "synthetic": f"{len(distilled.values)} × {settings.length} steps × {len(distilled.columns)} channels = "
         f"{info.floats:,} floats ({info.compression:.0f}× fewer)",
         "made in": f"{info.seconds:.1f} s on {info.device}",
@@ -104,11 +104,12 @@ def _evaluation(folder: Path, target: Path) -> str:
     rows = read_evaluation(folder)
     if not rows:
         return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(readable(str(target)))}</code></p>"
-    names = ("student", "trained on", "test MSE", "test MAE", "vs full", "training")
+    names = ("student", "trained on", "test MSE", "test MAE", "MASE", "vs full", "training")
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     body = "".join(
         f"<tr><td>{html.escape(row.student)}</td><td>{html.escape(row.trained_on)}</td>"
         f"<td>{row.mse:.3f} ± {row.mse_std:.3f}</td><td>{row.mae:.3f} ± {row.mae_std:.3f}</td>"
+        f"<td>{'' if row.mase is None else f'{row.mase:.2f}'}</td>"
         f"<td>{row.ratio_to_full:.2f}×</td><td>{row.train_seconds:.1f} s</td></tr>"
         for row in rows
     )

@@ -13,7 +13,13 @@ from hdt.system.errors import InputError, require
 
 
 def real_data(distilled: Distilled, data: Any = None) -> Panel:
-    """The panel behind a run: the one it holds, or ``data``, or what run.json names, loaded alike."""
+    """The panel behind a run: the one it holds, or ``data``, or what run.json names, loaded alike; of series of unequal
+    length, those that its windows fit."""
+    settings = distilled.info.settings
+    return _panel(distilled, data).for_windows(settings.context, settings.horizon)
+
+
+def _panel(distilled: Distilled, data: Any) -> Panel:
     info = distilled.info.data
     if data is None and distilled.panel is not None:
         return distilled.panel
@@ -39,3 +45,13 @@ def same_data(distilled: Distilled, panel: Panel) -> None:
         f"{panel.name}: its training part differs from the one this run was made from ({distilled.info.data.name}); "
         "give the same data, split and missing-value policy",
     )
+
+
+def same_length(panel: Panel) -> Panel:
+    """The panel, refused when its series differ in length, for what needs one time for all."""
+    require(
+        not panel.unequal,
+        f"{panel.name}: its series differ in length, and fine-tuning takes only series that share their stamps; "
+        "hdt evaluate trains students on them",
+    )
+    return panel

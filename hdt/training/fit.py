@@ -67,37 +67,50 @@ class Fit:
 
 
 @torch.no_grad()
-def errors(student: Student, series: Float[Tensor, "T C"], most: int | None = None) -> Errors:
-    """Errors over all windows of ``series``, or over ``most`` of them (:func:`hdt.maths.windows.spread`).
+def errors(student: Student, series: Float[Tensor, "... T C"], most: int | None = None) -> Errors:
+    """Errors over all windows of one or several series, or over ``most`` of them (:func:`hdt.maths.windows.spread`).
 
     The last incomplete batch is counted.
     """
+    squared, absolute = errors_by_series(student, series, most)
+    return Errors(squared.mean().item(), absolute.mean().item())
+
+
+@torch.no_grad()
+def errors_by_series(
+    student: Student, series: Float[Tensor, "... T C"], most: int | None = None
+) -> tuple[Float[Tensor, "... C"], Float[Tensor, "... C"]]:
+    """Mean squared and mean absolute errors of :func:`errors` for every series and channel, float64."""
     context, horizon = student.context, student.horizon
-    every = windows(series, context, horizon)
-    chosen = spread(len(every), most or len(every)).to(series.device)
-    batch = max(1, BATCH_ELEMENTS // (every.shape[1] * every.shape[2]))
-    squared = absolute = 0.0
+    every = windows(series, context, horizon)  # [(N,) n, L+H, C]
+    count = every.shape[-3]
+    several = every[None] if every.ndim == 3 else every
+    places = spread(count, max(1, most // len(several)) if most else count)
+    batch = max(1, BATCH_ELEMENTS // (every.shape[-2] * every.shape[-1]))
+    squared, absolute = (several.new_zeros(len(several), series.shape[-1], dtype=torch.float64) for _ in range(2))
     student.eval()
-    for positions in chosen.split(batch):
-        part = every[positions]
+    chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(series.device)
+    for some in chosen.split(batch):
+        part = several[some[:, 0], some[:, 1]]
         gap = student(part[:, :context]) - part[:, context:]
-        squared += gap.square().sum(dtype=torch.float64).item()
-        absolute += gap.abs().sum(dtype=torch.float64).item()
-    cells = len(chosen) * horizon * every.shape[2]
-    return Errors(squared / cells, absolute / cells)
+        squared.index_add_(0, some[:, 0], gap.square().mean(dim=1, dtype=torch.float64))
+        absolute.index_add_(0, some[:, 0], gap.abs().mean(dim=1, dtype=torch.float64))
+    shape = (*series.shape[:-2], series.shape[-1])
+    return (squared / len(places)).reshape(shape), (absolute / len(places)).reshape(shape)
 
 
 def fit(
     student: Student,
     series: Float[Tensor, "N M C"],
-    validation: Float[Tensor, "T C_real"],
+    validation: Float[Tensor, "... T C_real"],
     seed: int,
     training: Training | None = None,
     running: Running | None = None,
 ) -> Fit:
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
-    The device is that of ``series``, which may have fewer channels than ``validation``. The learning rate
+    The device is that of ``series``, which may have fewer channels than ``validation``, and rows of NaN before a series
+    begins. The learning rate
     halves ``training.epochs`` times over the run; validation (``VALIDATION_WINDOWS`` of it) is measured at most
     ``CHECKS`` times, every so many epochs and after the last; the run ends early once
     ``training.patience`` halvings went by without a better one.
@@ -121,7 +134,7 @@ class _Students(Task[Tensor]):
         self,
         student: Student,
         series: Float[Tensor, "N M C"],
-        validation: Float[Tensor, "T C_real"],
+        validation: Float[Tensor, "... T C_real"],
         seed: int,
         training: Training,
         running: Running,
@@ -132,7 +145,8 @@ class _Students(Task[Tensor]):
         self.training, self.running = training, running
         self.forecast = _compiled(student) if running.compile else student
         self.every = windows(series, student.context, student.horizon)  # [N, n, L+H, C]
-        self.count = self.every.shape[0] * self.every.shape[1]
+        self.places = self.every[..., 0, 0].isfinite().flatten().nonzero().flatten()  # of windows that have begun
+        self.count = len(self.places)
         self.epoch = math.ceil(self.count / training.batch)  # steps
         epochs = max(training.epochs, math.ceil(training.min_steps / self.epoch))
         self.total = running.steps or epochs * self.epoch
@@ -155,7 +169,7 @@ class _Students(Task[Tensor]):
         while True:
             order = torch.randperm(self.count, generator=self.generator).to(self.device)
             for chosen in order.split(self.training.batch):
-                yield _batch(self.every, chosen, mix)
+                yield _batch(self.every, self.places[chosen], mix)
 
     def rate(self, step: int) -> float:
         return self.training.lr * 0.5 ** math.floor(self.training.epochs * step / self.total)

@@ -44,14 +44,14 @@ def finetune(
     ``noise`` and ``mix``, see :func:`hdt.tuning.moirai.tune_moirai`; of students ``compile`` and ``augment``, see
     :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
     """
-    from hdt.run.source import real_data
+    from hdt.run.source import real_data, same_length
 
     require(model in MODELS, f"unknown model {model!r}; known: {', '.join(MODELS)}")
     if not isinstance(distilled, Distilled):
         distilled = Distilled.load(distilled)
     seed = settings.get("seed", 0)
     require(isinstance(seed, int) and 0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
-    panel = real_data(distilled, data)
+    panel = same_length(real_data(distilled, data))
     if model != "moirai":
         from hdt.tuning.student import tune_student
 

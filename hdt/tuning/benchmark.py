@@ -21,7 +21,7 @@ from hdt.distillation.methods import METHODS
 from hdt.evaluation.protocol import WatchTraining, cached
 from hdt.run import produce
 from hdt.run.distilled import Distilled
-from hdt.run.source import real_data, same_data
+from hdt.run.source import real_data, same_data, same_length
 from hdt.start import real_segments, some_channels
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
@@ -119,7 +119,7 @@ def benchmark(
     _check(methods, seeds, settings)
     on = device_of(device)
     check_size(base, None, device)
-    panel = real_data(distilled, data)
+    panel = same_length(real_data(distilled, data))
     same_data(distilled, panel)
     network = load_base(base)
     check_size(base, parameters(network), device)
