@@ -300,7 +300,7 @@ SCALER = {"mean": [0.0, 1.0], "std": [1.0, 2.0]}
         ({"scaler": {**SCALER, "mean": [0.0]}}, "does not have one mean and one std for each of 2 columns"),
         ({"scaler": {**SCALER, "std": [1.0, 0.0]}}, "std that is not positive"),
         ({"scaler": {**SCALER, "std": [1.0, float("inf")]}}, r"forecaster.json: scaler.std.1: .*finite"),
-        ({"model": "prophet"}, "unknown model 'prophet'; known: dlinear, itransformer, xpatch, moirai"),
+        ({"model": "prophet"}, "unknown model 'prophet'; known: dlinear, itransformer, mlp, xpatch, moirai"),
     ],
 )
 def test_damaged_records_are_refused(last: Last, tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -145,7 +145,7 @@ class _Students(Task[Tensor]):
         self.training, self.running = training, running
         self.forecast = _compiled(student) if running.compile else student
         self.every = windows(series, student.context, student.horizon)  # [N, n, L+H, C]
-        self.places = self.every[..., 0, 0].isfinite().flatten().nonzero().flatten()  # of windows that have begun
+        self.places = (~self.every[..., 0, 0].isnan()).flatten().nonzero().flatten()  # of windows that have begun
         self.count = len(self.places)
         self.epoch = math.ceil(self.count / training.batch)  # steps
         epochs = max(training.epochs, math.ceil(training.min_steps / self.epoch))
