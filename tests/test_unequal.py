@@ -261,3 +261,14 @@ def test_the_command_line_distils_evaluates_and_compares(run: Run, tmp_path: Pat
     assert {row["method"] for row in json.loads(table.out)["rows"]} >= {"full", "random", "wiener", "last value"}
     info = json.loads(run("data", "info", "meters.parquet", "--json").out)
     assert "6 series of 31 to 200 rows, aligned at their ends" in info["notices"]
+
+
+@pytest.mark.parametrize(
+    ("name", "series", "shortest", "longest"), [("M4-Hourly", 414, 700, 960), ("M4-Weekly", 359, 80, 2597)]
+)
+def test_the_panels_of_m4_are_read(name: str, series: int, shortest: int, longest: int, data_dir: Path) -> None:
+    panel = hdt.load(name)
+    assert panel.values.shape == (longest, series) and panel.starts is not None
+    assert longest - panel.starts.max() == shortest
+    raw = pd.read_csv(data_dir / f"M4_{name[3:]}-train.csv", index_col=0).loc["H7" if series == 414 else "W7"].dropna()
+    np.testing.assert_array_equal(panel.values[-len(raw) :, 6], raw.to_numpy())

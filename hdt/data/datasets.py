@@ -152,6 +152,11 @@ def _registry_frame(entry: Dataset, progress: DownloadProgress | None) -> tuple[
 
         return co2.load_pandas().data, []
     path, source = locate(entry) or fetch(entry, progress)
+    if source.series_in_rows:
+        rows = pd.read_csv(path, index_col=0).rename_axis("unique_id")
+        require(rows.shape == (entry.shape[1], entry.shape[0]), f"{path}: {rows.shape} cells, expected {entry.shape}")
+        long = rows.set_axis(range(rows.shape[1]), axis=1).stack().dropna().reset_index()
+        return long.set_axis(["unique_id", "ds", "y"], axis=1), []
     if source.headerless:
         with gzip.open(path, "rt", encoding="utf-8") as stream:
             frame = pd.read_csv(stream, header=None)

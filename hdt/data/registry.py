@@ -11,6 +11,7 @@ from hdt.system.errors import InputError
 
 TSLIB = "https://huggingface.co/datasets/thuml/Time-Series-Library/resolve/main"
 ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
+M4 = "https://raw.githubusercontent.com/Mcompetitions/M4-methods/master/Dataset/Train"
 LSTNET = "https://raw.githubusercontent.com/laiguokun/multivariate-time-series-data/master"
 
 
@@ -19,16 +20,19 @@ class Source:
     """One public file: its address and its checksums, each ``sha256:<hex>`` or ``git:<blob id>``.
 
     Several checksums name known renderings of the same table (line endings). A ``headerless`` file holds
-    values only; its stamps are rebuilt from the data set's start and step.
+    values only; its stamps are rebuilt from the data set's start and step. With ``series_in_rows`` each line is a
+    series, its name first, of as many numbers as it has. ``local``: what the file is called here, if not as there.
     """
 
     url: str
     checksums: tuple[str, ...]
     headerless: bool = False
+    series_in_rows: bool = False
+    local: str = ""
 
     @property
     def filename(self) -> str:
-        return self.url.rsplit("/", 1)[1]
+        return self.local or self.url.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,16 @@ def _ett(name: str, step: str, rows: int, scale: int, *checksums: str) -> Datase
     borders = (8640 * scale, 11520 * scale, 14400 * scale)
     about = "electricity transformer temperature and loads"
     return Dataset(name, about, (rows, 7), step, "2016-07-01", "CC BY-ND 4.0", (source,), borders)
+
+
+def _m4(
+    kind: str, step: str, about: str, shape: tuple[int, int], checksum: str, context: int, horizon: int, length: int
+) -> Dataset:
+    source = Source(f"{M4}/{kind}-train.csv", (checksum,), series_in_rows=True, local=f"M4_{kind}-train.csv")
+    about = f"{about}, the training part of the M4 competition"
+    return Dataset(
+        f"M4-{kind}", about, shape, step, "", "none stated", (source,), context=context, horizon=horizon, length=length
+    )
 
 
 REGISTRY: dict[str, Dataset] = {
@@ -132,6 +146,10 @@ REGISTRY: dict[str, Dataset] = {
             (Source(f"{LSTNET}/solar-energy/solar_AL.txt.gz",
                     ("git:08a1f235546b3708309ff4fb544a54bb82e4f5e7",), headerless=True),),
         ),
+        _m4("Hourly", "1h", "414 series of 700 to 960 hours", (960, 414),
+            "sha256:ea59b7783573c49077a835ab6465c7d66f1474783360f310988a9a737fbca62f", 96, 48, 384),
+        _m4("Weekly", "7D", "359 series of 80 to 2,597 weeks", (2597, 359),
+            "sha256:d478d3f6ed673e6ed3c2cb0fbed5425f72eedd51318ebebeb0b5ecfcefc37714", 52, 13, 260),
     )
 }  # fmt: skip
 
