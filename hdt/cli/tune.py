@@ -14,7 +14,7 @@ from hdt.system.errors import require
 
 def finetune(
     run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)],
-    model: Annotated[str, Option(help="moirai, dlinear, itransformer or xpatch.")] = "moirai",
+    model: Annotated[str, Option(help="moirai, or a student: dlinear, itransformer, mlp or xpatch.")] = "moirai",
     base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
     real: Annotated[bool, Option("--real", help="Train on the real training part instead.")] = False,
