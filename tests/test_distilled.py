@@ -42,6 +42,22 @@ def test_a_frame_in_gives_a_frame_out(frame: pd.DataFrame) -> None:
     assert np.abs(back.mean() - 5).max() < 1
 
 
+def test_what_is_known_of_the_training_part_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = make_frame(columns=tuple("abcdefgh"))
+    wide.iloc[5, 0] = np.nan
+    calls: dict[str, list[Any]] = {"interpolate": [], "mean_spectrum": []}
+
+    def counted(home: Any, name: str) -> None:
+        own = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda x, *a, **k: calls[name].append(x.shape[1]) or own(x, *a, **k))
+
+    counted(pd.DataFrame, "interpolate")
+    distilled = hdt.distill(wide, **SMALL)
+    counted(spectrum, "mean_spectrum")
+    distilled.save(tmp_path / "run")
+    assert calls == {"interpolate": [8], "mean_spectrum": [6]}  # as many channels as are drawn
+
+
 def test_a_long_frame_in_gives_a_long_frame_out(frame: pd.DataFrame) -> None:
     long = frame.rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
     back = hdt.distill(long, **SMALL).to_frame()

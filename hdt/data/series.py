@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ class Panel:
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
     :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
-    context before them), so a distillation never sees validation or test.
+    context before them), so a distillation never sees validation or test. ``read`` are the notices of reading.
     """
 
     values: np.ndarray
@@ -76,7 +76,7 @@ class Panel:
     layout: Layout = field(default_factory=Layout)
     missing: Missing = "auto"
     name: str = "frame"
-    notices: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
     source: str | None = None
     load_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,31 +89,40 @@ class Panel:
         split: Sequence[float] | Sequence[int] = DEFAULT_SPLIT,
         missing: Missing = "auto",
         notices: Sequence[str] = (),
+        source: str | None = None,
+        load_options: Mapping[str, Any] | None = None,
         **reading: Any,
     ) -> Panel:
         """Check a wide or long frame and split it.
 
-        ``split`` is three fractions that sum to one, or three end rows; ``reading`` holds the options of
-        :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything that is not a regular
-        numeric series, naming the first offending column or row.
+        ``split`` is three fractions that sum to one, or three end rows; ``notices`` come before those of reading, and
+        ``reading`` holds the options of :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything
+        that is not a regular numeric series, naming the first offending column or row.
         """
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
         values, index, columns, step, layout, notes = read_frame(frame, name, **reading)
         borders = _borders(split, len(values), name)
-        panel = cls(values, index, columns, step, borders, layout, missing, name, (*notices, *notes))
-        train, filled = panel._filled("train")
-        constant = [c for c, x in zip(columns, train.T, strict=True) if (x == x[0]).all()]
-        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
-        return replace(panel, notices=(*panel.notices, *filled, *flat))
+        read = (*notices, *notes)
+        panel = cls(values, index, columns, step, borders, layout, missing, name, read, source, load_options or {})
+        panel.original("train")  # refuses what cannot be filled
+        return panel
 
     @property
     def channels(self) -> int:
         return len(self.columns)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was chosen, left out and filled in reading the table and its training part, one line each."""
+        train, filled = self._original["train"]
+        constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[0]).all()]
+        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
+        return (*self.read, *filled, *flat)
+
     @cached_property
     def scaler(self) -> Scaler:
         """Fitted on the training part, after filling."""
-        return Scaler.fit(self._filled("train")[0])
+        return Scaler.fit(self.original("train"))
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)
@@ -125,12 +134,21 @@ class Panel:
         Validation and test start ``context`` rows early, so that their first forecast begins at the
         border (the evaluation protocol). Missing cells are interpolated within the part only.
         """
-        values, _ = self._filled(part)
-        rows = self.rows(part)
-        if context and rows.start:
-            before, _ = self._filled(PARTS[PARTS.index(part) - 1])
+        values = self.original(part)
+        if context and part != "train":
+            before = self.original(PARTS[PARTS.index(part) - 1])
             values = np.concatenate([before[-min(context, len(before)) :], values])
         return self.scaler.transform(values)
+
+    def original(self, part: Part) -> np.ndarray:
+        """Values [T_part, C] of one part in original units, its missing cells filled when it is first asked for."""
+        if part not in self._original:
+            self._original[part] = self._filled(part)
+        return self._original[part][0]
+
+    @cached_property
+    def _original(self) -> dict[Part, tuple[np.ndarray, list[str]]]:
+        return {}
 
     @cached_property
     def sha256(self) -> str:
@@ -142,7 +160,7 @@ class Panel:
     @cached_property
     def train_sha256(self) -> str:
         """Fingerprint of what a distillation may read: the filled training part in original units."""
-        return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.original("train")).data).hexdigest()
 
     def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
         values = self.values[self.rows(part)]

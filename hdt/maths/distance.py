@@ -14,12 +14,10 @@ def nearest_distance(synthetic: np.ndarray, series: np.ndarray) -> float:
     All T−M+1 sub-series at once: ‖x − s‖² = ‖x‖² − 2 x·s + ‖s‖², the products by FFT, whose spectra add
     over channels. When there are fewer synthetic channels than real ones, the nearest pair of single channels counts.
     """
-    if synthetic.shape[2] != series.shape[1]:
-        pairs = (
-            (synthetic[:, :, [s]], series[:, [c]]) for s in range(synthetic.shape[2]) for c in range(series.shape[1])
-        )
-        return min(nearest_distance(*pair) for pair in pairs)
     length, rows = synthetic.shape[1], len(series)
+    if synthetic.shape[2] != series.shape[1]:
+        each = synthetic.transpose(0, 2, 1).reshape(-1, length, 1)
+        return min(nearest_distance(each, series[:, [c]]) for c in range(series.shape[1]))
     size = fft.next_fast_len(rows, real=True)
     energy, products = np.zeros(rows + 1), np.zeros((len(synthetic), size // 2 + 1), complex)
     for first in range(0, series.shape[1], CHANNELS):
