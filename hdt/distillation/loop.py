@@ -74,7 +74,8 @@ def optimise(
     parameterization.prepare(series, generator)
     known = objective.prepare(series)
     drawn = some_channels(series, settings.channels, generator)
-    started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator)
+    power = known.power if settings.channels is None else None
+    started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)
     channels = partition(size.channels, settings.channel_batch, generator)
     groups = [Group(parameterization, params, index) for index in channels]
