@@ -18,8 +18,7 @@ import hdt.run.produce
 import hdt.run.report
 from hdt.maths import spectrum
 from hdt.run import glyphs, report
-from hdt.run.distilled import FILES
-from hdt.run.records import record_evaluation
+from hdt.run.records import FILES, record_evaluation
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.loop import Plan, tune
-from hdt.tuning.record import ForecasterRecord
+from hdt.tuning.record import RECORD, ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
 from hdt.tuning.score import entries, predictor, score
@@ -96,7 +96,7 @@ class MoiraiForecaster(Forecaster):
         network = bases.load_base(folder)
         require(
             patch in network.patch_sizes,
-            f"{folder / 'forecaster.json'}: training.patch {patch!r} is none of the network's",
+            f"{folder / RECORD}: training.patch {patch!r} is none of the network's",
         )
         return cls(record, network)
 

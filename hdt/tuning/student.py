@@ -23,7 +23,7 @@ from hdt.system.machine import device_of
 from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, errors, fit
 from hdt.training.loop import Diverged, WatchStep, several
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
+from hdt.tuning.record import RECORD, WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
 
 
 class StudentForecaster(Forecaster):
@@ -73,7 +73,7 @@ class StudentForecaster(Forecaster):
 
     @classmethod
     def _read(cls, folder: Path, record: ForecasterRecord) -> StudentForecaster:
-        require(record.scaler is not None, f"{folder / 'forecaster.json'}: scaler: a {record.model} needs one")
+        require(record.scaler is not None, f"{folder / RECORD}: scaler: a {record.model} needs one")
         network = build(record.model, record.context, record.horizon, record.channels or len(record.columns), seed=0)
         read_weights(network, folder)
         return cls(record, network)
