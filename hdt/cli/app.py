@@ -132,7 +132,7 @@ def distill(
     if little is not None:
         say(f"note: {little}")
     checkpoint = checkpoint_beside(out)
-    with progress_bar() as bar, resumable("the last checkpoint, one every ten seconds"):
+    with progress_bar() as bar, resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = produce.distill_panel(
             panel, settings, checkpoint=checkpoint,
