@@ -200,3 +200,11 @@ def test_numbers_mean_the_same_wherever_they_stand(words: str) -> None:
     flag, text = words.split()
     value = recipe.number_or_auto("lam", text) if flag == "--lam" else recipe.parse_options([text])["lam"]
     assert value == 0.001
+
+
+def test_the_backbone_is_that_of_the_objective_unless_given() -> None:
+    assert [config.resolve("ETTh1", method=name).backbone for name in ("cfm", "hdt-cfm", "mtt", "hdt")] == [
+        "mlp", "mlp", "dlinear", "dlinear",
+    ]  # fmt: skip
+    assert config.resolve("ETTh1", method="mtt", objective="cfm", parameterization="raw").backbone == "mlp"
+    assert config.resolve("ETTh1", method="cfm", backbone="dlinear").backbone == "dlinear"

@@ -16,8 +16,10 @@ from hdt.distillation.loop import objective_of, optimise
 from hdt.distillation.methods import METHODS
 from hdt.maths import distance
 from hdt.maths.distance import nearest_distance
-from hdt.objective import OBJECTIVES
+from hdt.objective import OBJECTIVES, Scored
+from hdt.objective.wiener import Wiener
 from hdt.parameterization import PARAMETERIZATIONS, Size, build
+from hdt.parameterization.raw import Raw
 from hdt.start import STARTS, real_segments
 from hdt.system.machine import peak_rss_mb
 
@@ -32,6 +34,7 @@ QUICK = {
     "cfm": {"iterations": 60, "learning_rate": 0.05, "teacher_epochs": 1, "batches": 2},
     "none": {"iterations": 0},
 }
+QUICK |= {name: {"iterations": 30} for name in OBJECTIVES if name not in QUICK}  # of a part that is new
 FITTING = {"nsd": {"group": 2, "instance_rank": 1, "cycle_rank": 1}}  # the test sets are small for its default ranks
 PAIRS = [(p, o, "phase") for p in PARAMETERIZATIONS for o in OBJECTIVES]
 PAIRS += [(p, "wiener", s) for p in PARAMETERIZATIONS for s in STARTS if s != "phase"]
@@ -244,3 +247,47 @@ def test_peak_memory_is_that_of_the_distillation_not_of_what_ran_before_it() -> 
     del before
     highest, peak = peak_rss_mb(), hdt.distill(make_frame(), **SMALL).info.peak_rss_mb
     assert highest is not None and peak is not None and peak < highest - 200
+
+
+WINDOW: dict[str, Any] = {"length": 48, "context": 12, "horizon": 6, "iterations": 2}
+
+
+class Wrong(Wiener):
+    """An objective whose loss is replaced by ``returned``."""
+
+    name = "wrong"
+    returned: Any = None
+
+    def loss(self, known: Any, synthetic: Any, state: Any, generator: Any) -> Any:
+        return type(self).returned(synthetic)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda x: Scored(x.square().mean(dim=(0, 1)), {}, {}),
+        lambda x: Scored(x.detach().square().sum(), {}, {}),
+        lambda x: Scored(x.square().sum(), {"level": 3.0}, {}),
+        lambda x: x.square().sum(),
+        lambda x: Scored(x.square().sum(), {"level": x.mean(dim=1)}, {}),
+    ],
+)
+def test_a_part_that_breaks_its_contract_is_named(
+    returned: Any, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(OBJECTIVES._found, "wrong", Wrong)
+    monkeypatch.setattr(Wrong, "returned", staticmethod(returned))
+    with pytest.raises(hdt.InputError, match="objective 'wrong': loss must return Scored"):
+        hdt.distill(frame, method="wiener", objective="wrong", **WINDOW)
+
+
+def test_a_parameterization_of_another_shape_is_named(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short(Raw):
+        name = "short"
+
+        def decode(self, params: Any) -> Any:
+            return super().decode(params)[:, 1:]
+
+    monkeypatch.setitem(PARAMETERIZATIONS._found, "short", Short)
+    with pytest.raises(hdt.InputError, match=r"parameterization 'short': decodes to \(1, 47, 2\), not \(1, 48, 2\)"):
+        hdt.distill(frame, method="wiener", parameterization="short", **WINDOW)

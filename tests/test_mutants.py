@@ -113,7 +113,7 @@ def test_the_loss_of_cfm_by_hand(kind: str, paper: bool, labels: str) -> None:
 
 def test_the_teacher_is_the_fully_trained_first_expert_of_the_settings_that_are_documented() -> None:
     objective = cfm()
-    usual = Training(1, 3, 5e-4, 0.9, 64)
+    usual = Training(1, 3, 0.05, 0.9, 64)
     checkpoints = experts("dlinear", 12, 6, noise(60, 2, seed=5), usual, cache_folder()).checkpoints
     assert len(list(cache_folder().iterdir())) == 1  # the same training, so the same file
     found = torch.cat([tensor.flatten() for tensor in objective.weights.values()])

@@ -166,7 +166,7 @@ def test_short_series_get_more_epochs_and_no_more_checks() -> None:
     assert run.best_step % max(1, run.steps // CHECKS) == 0
 
 
-@pytest.mark.parametrize("name", ["dlinear", "itransformer", "rmlp", "xpatch"])
+@pytest.mark.parametrize("name", ["dlinear", "itransformer", "mlp", "xpatch"])
 def test_validation_chooses_between_three_learning_rates(name: str) -> None:
     usual = STUDENTS[name].training_settings
     fifth, published, five = STUDENTS[name].trainings()
@@ -175,7 +175,7 @@ def test_validation_chooses_between_three_learning_rates(name: str) -> None:
     assert {replace(way, lr=usual.lr) for way in (fifth, five)} == {usual}
 
 
-@pytest.mark.parametrize("name", ["dlinear", "itransformer", "rmlp", "xpatch"])
+@pytest.mark.parametrize("name", ["dlinear", "itransformer", "mlp", "xpatch"])
 def test_equal_seeds_train_alike(name: str) -> None:
     weights, before = [], torch.get_rng_state()
     for _ in range(2):

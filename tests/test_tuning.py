@@ -341,6 +341,7 @@ def test_saved_weights_forecast_alike_in_plain_uni2ts(distilled: hdt.Distilled, 
 
     tuned = hdt.finetune(distilled, base=TINY, steps=2, lr=1e-3)
     folder = tuned.save(tmp_path / "tuned")
+    assert {file.stat().st_mode for file in folder.iterdir()} == {(folder / "config.json").stat().st_mode}
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "forecaster.json"}
     frame = make_frame(rows=40)
     expected = tuned.forecast(frame, quantiles=[0.1, 0.5])

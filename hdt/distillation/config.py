@@ -29,7 +29,7 @@ class Settings(Options):
     method: str = "hdt"
     parameterization: str = Field(description="what is stored and learned")
     objective: str = Field(description="what is matched")
-    backbone: str = Field("dlinear", description="student whose gradients, trajectories or features are matched")
+    backbone: str = Field(description="student whose gradients, trajectories or features are matched")
     start: str = Field(description="where the optimisation begins")
     length: int = Field(ge=2, description="M, synthetic steps")
     sequences: int = Field(1, ge=1, description="N, synthetic sequences")
@@ -63,6 +63,7 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     defaults: dict[str, Any] = {
         "parameterization": method.parameterization,
         "objective": method.objective,
+        "backbone": OBJECTIVES[given.get("objective", method.objective)].backbone,
         "start": method.start,
         "iterations": method.iterations,
         "learning_rate": method.learning_rate,

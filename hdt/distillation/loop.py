@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
-from hdt.objective import OBJECTIVES, Objective, Problem
-from hdt.parameterization import Params, Size, build
+from hdt.objective import OBJECTIVES, Objective, Problem, Scored
+from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
@@ -49,6 +49,29 @@ def objective_of(settings: Settings) -> Objective:
     return kind(kind.Options.of(settings.options), problem)
 
 
+def _check_shape(parameterization: Parameterization, params: Params, started: Float[Tensor, "N M C"]) -> None:
+    """Refuse a parameterization, of somebody else most likely, that decodes to another shape than it was given."""
+    with torch.no_grad():
+        found = tuple(parameterization.decode(params).shape)
+    require(
+        found == started.shape,
+        f"parameterization {parameterization.name!r}: decodes to {found}, not {tuple(started.shape)}",
+    )
+
+
+def _checked(objective: Objective, scored: Any) -> Scored:
+    """Refuse what an objective, of somebody else most likely, returns in place of a loss to minimise."""
+    fits = isinstance(scored, Scored) and isinstance(scored.loss, Tensor) and scored.loss.ndim == 0
+    fits = fits and scored.loss.requires_grad
+    fits = fits and all(isinstance(term, Tensor) and term.numel() == 1 for term in scored.terms.values())
+    require(
+        fits,
+        f"objective {objective.name!r}: loss must return Scored(loss, terms, state) with a scalar loss that depends on "
+        "the synthetic series, and tensors of one number as terms",
+    )
+    return scored
+
+
 def optimise(
     series: Float[Tensor, "T C"],
     settings: Settings,
@@ -77,6 +100,7 @@ def optimise(
     power = known.power if settings.channels is None else None
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)
+    _check_shape(parameterization, params, started)
     channels = partition(size.channels, settings.channel_batch, generator)
     groups = [Group(parameterization, params, index) for index in channels]
     with torch.no_grad():
@@ -109,7 +133,7 @@ def optimise(
             waiting = torch.randperm(len(groups), generator=generator).tolist()
         group = groups[waiting.pop() if waiting else 0]
         near = known if group.channels is None else objective.restrict(known, group.channels)
-        loss, terms, state = objective.loss(near, group.decode(), state, generator)
+        loss, terms, state = _checked(objective, objective.loss(near, group.decode(), state, generator))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

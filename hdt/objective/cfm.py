@@ -19,8 +19,9 @@ Deviations and choices: β is relative to the mean and α to the largest eigenva
 to that of the teacher's term, so that one setting serves all layers; ``paper`` takes them as they are. Inputs of
 convolutions, and of layers that run over several tokens of a channel, are averaged over positions. Batches are
 consecutive windows, which overlap in one long sequence; they are learned together, not one after another. The
-task loss is the squared error. With DLinear, the default backbone, the inputs of both layers are linear in the raw
-context: no learned feature is matched.
+task loss is the squared error. The default backbone is the MLP: its layers read the raw context and features learned
+from it. With DLinear the inputs of both layers are linear in the raw context, and no learned feature is matched; behind
+an instance normalisation (xPatch, iTransformer) no layer sees the level, and linear forecasters suffer.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class CFMOptions(Options):
     batches: int = Field(4, ge=1, description="B, parts of the synthetic windows")
     match_weight: float = Field(0.1, ge=0, description="weight of the correlations; the task loss has 1")
     labels: Literal["horizon", "teacher"] = Field("horizon", description="Y")
-    teacher_epochs: int = Field(8, ge=1, description="epochs of the teacher (SGD 5e-4, momentum 0.9, batch 64)")
+    teacher_epochs: int = Field(8, ge=1, description="epochs of the teacher (SGD with momentum 0.9, batch 64)")
+    teacher_lr: float = Field(0.05, gt=0, description="learning rate of the teacher")
     most_real: int = Field(4096, ge=1, description="real windows at most, evenly spaced", json_schema_extra=SIZE)
 
 
@@ -90,6 +92,7 @@ class CFM(Objective[Teacher]):
     """The teacher's error on the synthetic windows plus the distance of their filtered correlations from real ones."""
 
     name = "cfm"
+    backbone = "mlp"
     Options: ClassVar[type[CFMOptions]] = CFMOptions
     citation = """@inproceedings{bo2026cfm,
   author    = {Bo, Deyu and Liu, Songhua and Wang, Xinchao},
@@ -122,7 +125,7 @@ class CFM(Objective[Teacher]):
     def prepare(self, series: Float[Tensor, "T C"]) -> Teacher:
         options, problem = self.options, self.problem
         student = backbone(problem.backbone, problem.context, problem.horizon, series).eval()
-        training = Training(1, options.teacher_epochs, 5e-4, 0.9, 64)
+        training = Training(1, options.teacher_epochs, options.teacher_lr, 0.9, 64)
         teacher = experts(problem.backbone, problem.context, problem.horizon, series, training, cache_folder())
         weights = unflatten(teacher.checkpoints[0, -1], student)
         count = len(series) - problem.context - problem.horizon + 1

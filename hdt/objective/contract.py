@@ -59,12 +59,19 @@ class Scored(NamedTuple):
 class Objective(Part, ABC, Generic[K]):
     """Scores synthetic series [N, M, C]; sees only decoded series, never parameters.
 
+    Called, in this order: ``check`` (of the class, with complete settings) and ``graph_bytes`` before any work;
+    :meth:`prepare`, once; :meth:`initial` and :meth:`rates`, once; in every iteration :meth:`restrict` where it works
+    on a group of channels, :meth:`loss`, and after the optimiser's step :meth:`revise`; :meth:`chosen` at the end.
+    ``remedy`` words a notice, ``picture`` draws for the report.
+
     It holds hyperparameters and nothing else: what it knows of the real series is what :meth:`prepare` returns, what
     changes from one iteration to the next is a dict of tensors, the state. ``pools_channels``: whether it reads
-    windows of any channel alike, so that there may be fewer synthetic than real channels.
+    windows of any channel alike, so that there may be fewer synthetic than real channels. ``backbone``: the student
+    whose gradients, trajectories or features it matches, unless another is asked for.
     """
 
     pools_channels: ClassVar[bool] = True
+    backbone: ClassVar[str] = "dlinear"
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem

@@ -7,6 +7,7 @@ those the base knows, before any step), the learning rate and the step.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -88,6 +89,7 @@ class MoiraiForecaster(Forecaster):
     def _write(self, folder: Path) -> None:
         # uni2ts reads it back: MoiraiModule.from_pretrained(folder).
         self.network.save_pretrained(folder)
+        shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves mode 600
         (folder / "README.md").unlink(missing_ok=True)  # the hub's blank model card
 
     @classmethod

@@ -1,0 +1,34 @@
+"""MLP: a linear map beside a perceptron of one hidden layer, the residual block of TiDE (arXiv 2304.08424, figure 2).
+
+Both read the raw context; their sum is the forecast. 256 hidden units, ReLU. All channels share the weights.
+
+Deviations and choices: no dropout and no layer norm; learning rate 1e-3 with the schedule of the other students. It is
+the cheapest student that learns features, and as its linear map reads the context itself, the backbone for objectives
+that match features: what they match then holds for linear forecasters too (recipes/LOG.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hdt.students.contract import Student, Training
+
+HIDDEN = 256
+
+
+class MLP(Student):
+    """Perceptron and linear map: 256·(L + H) + L·H parameters, and biases."""
+
+    name = "mlp"
+    training_settings = Training(lr=1e-3)
+
+    def __init__(self, context: int, horizon: int, channels: int) -> None:
+        super().__init__(context, horizon, channels)
+        self.hidden, self.head = nn.Linear(context, HIDDEN), nn.Linear(HIDDEN, horizon)
+        self.linear = nn.Linear(context, horizon)
+
+    def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
+        x = context.transpose(1, 2)
+        return (self.linear(x) + self.head(torch.relu(self.hidden(x)))).transpose(1, 2)
