@@ -109,6 +109,7 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
+    from hdt.distillation.loop import KEEP_SECONDS
     from hdt.distillation.recipe import number_or_auto, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
 SCHEMA_VERSION = 1
+WIDE = 200  # columns of a table that no terminal shows: wider than any of ours
 
 
 def local_path(text: str) -> Path:
@@ -85,7 +86,7 @@ def print_table(title: str, headings: list[str], cells: list[list[str]]) -> None
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=not sys.stdout.isatty())
     for row in cells:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def progress_bar() -> Any:

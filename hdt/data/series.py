@@ -22,8 +22,9 @@ from hdt.system.errors import require
 Part = Literal["train", "val", "test"]
 Missing = Literal["auto", "error", "interpolate"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-MISSING_LIMIT = 0.05
+MISSING_LIMIT = 0.05  # of a column: more is not filled unless asked for
 DEFAULT_SPLIT = (0.7, 0.1, 0.2)
+ROUNDING = 1e-9  # of shares: 0.7 + 0.1 + 0.2 is not 1 in floats, nor is 0.29 * 100 29
 SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far from the limits of float64
 
 
@@ -191,7 +192,7 @@ def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tu
         train, val, test = (int(s) for s in split)
         require(0 < train <= val <= test <= rows, f"{name}: borders {train}/{val}/{test} do not fit {rows} rows")
         return train, val, test
-    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < 1e-9 and split[0] > 0
+    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < ROUNDING and split[0] > 0
     require(ok, f"split {tuple(split)}: expected three fractions from 0 to 1 that sum to 1, the first positive")
-    train, test = int(rows * split[0] + 1e-9), int(rows * split[2] + 1e-9)
+    train, test = int(rows * split[0] + ROUNDING), int(rows * split[2] + ROUNDING)
     return train, rows - test, rows

@@ -27,7 +27,7 @@ FIELDS = {"distr_output", "d_model", "num_layers", "patch_sizes", "max_seq_len",
 LICENCE = "the weights of {} are Salesforce's, licensed cc-by-nc-4.0: not for commercial use"
 # Widths and depths of the published Moirai 1.x networks: 14, 91 and 311 million parameters.
 SHAPES = {"small": (384, 6), "base": (768, 12), "large": (1024, 24)}
-PATCH_SIZES = (8, 16, 32, 64, 128)
+PATCH_SIZES, MOST_TOKENS = (8, 16, 32, 64, 128), 512  # of the published networks, too
 RANDOM = "random:"  # before a published shape
 NEEDS_GPU = 150_000_000  # parameters
 BYTES_PER_PARAMETER = 16  # weights, gradients and AdamW's two moments in float32
@@ -131,7 +131,7 @@ def _random(moirai: Any, shape: str) -> MoiraiModule:
         torch.manual_seed(0)
         return moirai.MoiraiModule(
             distr_output=distribution.MixtureOutput(parts), d_model=width, num_layers=depth, patch_sizes=PATCH_SIZES,
-            max_seq_len=512, attn_dropout_p=0.0, dropout_p=0.0,
+            max_seq_len=MOST_TOKENS, attn_dropout_p=0.0, dropout_p=0.0,
         )  # fmt: skip
 
 

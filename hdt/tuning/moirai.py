@@ -25,6 +25,7 @@ from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
 from hdt.system.machine import device_of
+from hdt.training.fit import CHECKS
 from hdt.training.loop import Outcome, WatchStep, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
 PASSES = 4  # over the training windows at most, and
 STEPS = (400, 4000)  # within these
-CHECKS = 20  # looks at the validation part
 MIX, FEW = 2, 20_000  # windows per sample where there are so few of them
 SMALL = 5_000_000  # parameters; larger networks are tuned with smaller steps
 RATES = {True: (1e-3, 1e-4), False: (1e-4, 1e-5, 1e-6)}
