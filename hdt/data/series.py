@@ -65,8 +65,8 @@ class Panel:
     ``values`` [T, C] float64 in original units, NaN where missing; ``borders`` are the end rows of the
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
-    :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
-    context before them), so a distillation never sees validation or test. ``read`` are the notices of reading.
+    :meth:`original` and :meth:`part` read rows, and only those of the part they are asked for (validation and test with
+    the context before them), so a distillation never sees validation or test. ``read`` are the notices of reading.
     """
 
     values: np.ndarray
@@ -115,7 +115,7 @@ class Panel:
     @property
     def notices(self) -> tuple[str, ...]:
         """What was chosen, left out and filled in reading the table and its training part, one line each."""
-        train, filled = self._original["train"]
+        train, filled = self.original("train"), self._original["train"][1]
         constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[0]).all()]
         flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
         return (*self.read, *filled, *flat)
@@ -165,7 +165,7 @@ class Panel:
 
     def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
         values = self.values[self.rows(part)]
-        holes = ~np.isfinite(values)
+        holes = np.isnan(values)
         if not holes.any():
             return values, []
         notes = []
@@ -182,7 +182,7 @@ class Panel:
             )
             count = int(holes[:, c].sum())
             notes.append(f"column {column!r}: {count} missing {part} values ({share:.1%}) linearly interpolated")
-        filled = pd.DataFrame(np.where(holes, np.nan, values)).interpolate("linear", limit_direction="both")
+        filled = pd.DataFrame(values).interpolate("linear", limit_direction="both")
         return filled.to_numpy(), notes
 
 

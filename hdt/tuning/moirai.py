@@ -177,8 +177,8 @@ def tune_values(
         machine.peak_memory(on) as peak,
     ):
         network.to(on).eval()
-        validation = _validation(panel, context, horizon)
-        patch = choose_patch(network, panel, context, horizon) if patch is None else patch
+        validation = validation_windows(panel, context, horizon)
+        patch = choose_patch(network, validation, context) if patch is None else patch
         network.cpu()  # the candidates go where it was
         real = Rows(panel.part("train")[None], context, horizon)
         lacking = lacking_noise(train, real, context) if noise else None
@@ -227,14 +227,14 @@ def tune_values(
     return MoiraiForecaster(record, network)
 
 
-def choose_patch(network: MoiraiModule, panel: Panel, context: int, horizon: int) -> int:
+def choose_patch(network: MoiraiModule, validation: Float[Tensor, "n window"], context: int) -> int:
     """The patch size that serves the network best on the real validation part, before any tuning."""
-    validation = _validation(panel, context, horizon)
-    tried = {size: crps(network, validation, context, size) for size in _fitting(network, context, horizon)}
+    sizes = _fitting(network, context, validation.shape[1] - context)
+    tried = {size: crps(network, validation, context, size) for size in sizes}
     return min(tried, key=lambda size: tried[size])
 
 
-def _validation(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
+def validation_windows(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
     """Windows of the real validation part, evenly spaced over time and channels."""
     return Rows(panel.part("val", context)[None], context, horizon).evenly(VALIDATION_WINDOWS)
 
