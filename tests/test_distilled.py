@@ -14,11 +14,11 @@ from conftest import SMALL, make_frame
 from safetensors.numpy import load_file, save_file
 
 import hdt
+import hdt.run.produce
 import hdt.run.report
 from hdt.maths import spectrum
 from hdt.run import glyphs, report
-from hdt.run.distilled import FILES
-from hdt.run.records import record_evaluation
+from hdt.run.records import FILES, record_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,22 @@ def test_a_frame_in_gives_a_frame_out(frame: pd.DataFrame) -> None:
     np.testing.assert_allclose(distilled.panel.scaler.transform(back.to_numpy()), distilled.values[0], atol=1e-6)
     # In original units: the mean level of both channels is near five.
     assert np.abs(back.mean() - 5).max() < 1
+
+
+def test_what_is_known_of_the_training_part_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = make_frame(columns=tuple("abcdefgh"))
+    wide.iloc[5, 0] = np.nan
+    calls: dict[str, list[Any]] = {"interpolate": [], "mean_spectrum": []}
+
+    def counted(home: Any, name: str) -> None:
+        own = getattr(home, name)
+        monkeypatch.setattr(home, name, lambda x, *a, **k: calls[name].append(x.shape[1]) or own(x, *a, **k))
+
+    counted(pd.DataFrame, "interpolate")
+    counted(spectrum, "mean_spectrum")
+    hdt.distill(wide, **SMALL).save(tmp_path / "run")
+    # What is matched is what the start takes its amplitudes from; pictures need no more channels than they draw.
+    assert calls == {"interpolate": [8], "mean_spectrum": [8, 6]}
 
 
 def test_a_long_frame_in_gives_a_long_frame_out(frame: pd.DataFrame) -> None:

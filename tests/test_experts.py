@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from test_students import noisy_sine
 
 from hdt.maths.windows import windows
 from hdt.students import build, flatten
+from hdt.training import checkpoint
 from hdt.training.experts import Experts, Training, experts, train
 
 L, H = 6, 3
@@ -106,8 +106,8 @@ def test_the_second_time_experts_and_their_seconds_come_from_the_cache(
     second = get(tmp_path / "new" / "folder")
     assert torch.equal(second.checkpoints, first.checkpoints)
     (file,) = (tmp_path / "new" / "folder").iterdir()
-    with safe_open(file, framework="pt") as stored:
-        assert second.saved_seconds == float(stored.metadata()["seconds"]) > 0
+    tensors, facts = checkpoint.load(file)
+    assert second.saved_seconds == checkpoint.unpack(facts["training"], tensors)["seconds"] > 0
 
 
 CHANGED = {
@@ -165,6 +165,6 @@ def test_a_cache_below_a_file_only_costs_time(tmp_path: Path) -> None:
 def test_a_full_or_read_only_cache_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that root may not write to are rare, so the file is sent into one that does not exist."""
     monkeypatch.setattr(
-        "hdt.training.experts.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
+        "hdt.training.checkpoint.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
     )
     assert get(tmp_path).saved_seconds == 0

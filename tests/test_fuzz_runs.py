@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hdt
-from hdt.run.distilled import FILES
-from hdt.run.records import record_evaluation
+from hdt.run.records import FILES, record_evaluation
 
 SIZE = {"length": 24, "context": 8, "horizon": 4, "iterations": 2}
 RUNS: dict[str, dict[str, Any]] = {

@@ -169,6 +169,17 @@ def test_nearest_distance_equals_brute_force(at_once: int, monkeypatch: pytest.M
     assert nearest_distance(series[None, 11:19], series) == pytest.approx(0, abs=1e-6)
 
 
+def test_fewer_channels_are_held_against_every_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    series, synthetic = rng.normal(size=(50, 5)), rng.normal(size=(2, 8, 3))
+    pairs = [(x, s) for x in series.T for s in synthetic.transpose(0, 2, 1).reshape(-1, 8)]
+    brute = min(np.sqrt(np.mean((x[t : t + 8] - s) ** 2)) for t in range(43) for x, s in pairs)
+    transforms, rfft = [], distance.fft.rfft
+    monkeypatch.setattr(distance.fft, "rfft", lambda x, size: transforms.append(x.shape) or rfft(x, size))
+    assert nearest_distance(synthetic, series) == pytest.approx(brute)
+    assert transforms.count((1, 50)) == 5  # each real channel once
+
+
 STATEFUL = [
     {"method": "hdt", "k": 6, "lam": "auto"},
     {"method": "wiener", "features": 8, "draws": 4},

@@ -509,7 +509,7 @@ def test_bases_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -
         ({"batch": 0}, "batch=0: at least one window"),
         ({"compile": True}, "compile: no setting of moirai"),
         ({"model": "dlinear", "pattern": "full"}, "pattern: no setting of dlinear"),
-        ({"model": "gpt"}, "unknown model 'gpt'; known: dlinear, itransformer, xpatch, moirai"),
+        ({"model": "gpt"}, "unknown model 'gpt'; known: dlinear, itransformer, mlp, xpatch, moirai"),
     ],
 )
 def test_bad_settings_are_refused(distilled: hdt.Distilled, settings: dict[str, Any], message: str) -> None:

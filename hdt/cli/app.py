@@ -12,7 +12,11 @@ from typer import Argument, Option
 from hdt.cli import bench, data, tune
 from hdt.cli.terminal import (
     AsJson,
+    Data,
+    Device,
     DownloadBar,
+    Run,
+    checkpoint_beside,
     local_path,
     print_json,
     print_settings,
@@ -37,9 +41,6 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(bench.recipes, name="recipes")
-
-Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
-Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)]
 
 
 def _print_version(asked: bool) -> None:
@@ -108,6 +109,7 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
+    from hdt.distillation.loop import KEEP_SECONDS
     from hdt.distillation.recipe import number_or_auto, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target
@@ -130,8 +132,8 @@ def distill(
     little = produce.little_compression(panel, settings)
     if little is not None:
         say(f"note: {little}")
-    checkpoint = out.with_name(f".{out.name}.checkpoint")
-    with progress_bar() as bar, resumable("the last checkpoint, one every ten seconds"):
+    checkpoint = checkpoint_beside(out)
+    with progress_bar() as bar, resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         distilled = produce.distill_panel(
             panel, settings, checkpoint=checkpoint,
@@ -159,7 +161,7 @@ def evaluate(
     run: Run,
     student: Annotated[list[str] | None, Option(help="Student to train; repeat for several.")] = None,
     seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     augment: bench.Augment = False,
     no_validation: bench.NoValidation = False,
     data: Data = None,

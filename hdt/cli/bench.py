@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table, progress_bar, say
+from hdt.cli.terminal import AsJson, Device, DownloadBar, print_json, print_table, progress_bar, say
 from hdt.system.errors import InputError, require
 
 Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
@@ -32,7 +32,7 @@ def compare(
     option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
     augment: Augment = False,
     no_validation: NoValidation = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -80,7 +80,7 @@ def _compare(
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
     title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
-    pairs = None if vary else paired.behind_best(pd.read_csv(out / "cells.csv"))
+    pairs = None if vary else paired.behind_best(pd.read_csv(out / compare.CELL_TABLE))
     if as_json:
         more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
         print_json({"rows": json.loads(table.to_json(orient="records")), **more})
@@ -132,7 +132,7 @@ def recipes_run(
     student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
     seeds: Annotated[int, Option(help="Distillations, one training of each student on each.")] = 3,
     augment: Augment = False,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     out: Annotated[Path | None, Option(help="Folder of results; by default runs/recipe-NAME.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -16,6 +16,7 @@ from hdt.system.errors import InputError
 PLACES = {
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR,
 }  # fmt: skip  # what a person chooses wrongly about files
+BUG, BAD_INPUT, STOPPED = 1, 2, 130  # what a command ends with, and 0; 130 is what shells make of Ctrl-C
 INTERRUPTED = "interrupted; finished files are whole, unfinished ones were removed"
 
 
@@ -35,24 +36,24 @@ def main() -> None:
 def _run(debug: bool) -> int:
     try:
         code = app([word for word in sys.argv[1:] if word != "--debug"], standalone_mode=False)
-        if code == 130:  # typer turns Ctrl-C into this code
-            code = _fail(INTERRUPTED, 130, debug)
+        if code == STOPPED:  # typer turns Ctrl-C into this code
+            code = _fail(INTERRUPTED, STOPPED, debug)
     except InputError as error:
-        code = _fail(str(error), 2, debug)
+        code = _fail(str(error), BAD_INPUT, debug)
     except typer.TyperException as error:  # a flag or argument that does not parse, or none (then help was shown)
-        code = _fail(error.format_message(), 2, debug) if error.format_message() else 2
+        code = _fail(error.format_message(), BAD_INPUT, debug) if error.format_message() else BAD_INPUT
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail(INTERRUPTED, 130, debug)
+        code = _fail(INTERRUPTED, STOPPED, debug)
     except BrokenPipeError:
         sys.stderr.close()
-        code = 1
+        code = 1  # whoever read the output has gone
     except MemoryError:
-        code = _fail("out of memory; take a shorter or narrower table", 2, debug)
+        code = _fail("out of memory; take a shorter or narrower table", BAD_INPUT, debug)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in PLACES:
-            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", 2, debug)
+            code = _fail(f"{error.filename or 'cannot write'}: {error.strerror}", BAD_INPUT, debug)
         else:
-            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", 1, debug)
+            code = _fail(f"unexpected {type(error).__name__}: {error} (a bug in hdt; see it with --debug)", BUG, debug)
     return int(code or 0)
 
 

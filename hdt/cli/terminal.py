@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import BadParameter, Option
+from typer import Argument, BadParameter, Option
 
 if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
 SCHEMA_VERSION = 1
-AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+WIDE = 200  # columns of a table that no terminal shows: wider than any of ours
 
 
 def local_path(text: str) -> Path:
@@ -23,6 +23,17 @@ def local_path(text: str) -> Path:
     if "://" in text:
         raise BadParameter(f"{text}: expected a path on this machine, not an address")
     return Path(text)
+
+
+AsJson = Annotated[bool, Option("--json", help="Print one JSON object.")]
+Data = Annotated[str | None, Option("--data", help="Where the real data is, if not where run.json says.")]
+Device = Annotated[str, Option(help="auto, cpu or cuda.")]
+Run = Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)]
+
+
+def checkpoint_beside(out: Path) -> Path:
+    """The hidden file from which the command that writes ``out`` goes on after an interruption."""
+    return out.with_name(f".{out.name}.checkpoint")
 
 
 def say(message: str) -> None:
@@ -44,6 +55,8 @@ def print_settings(fields: dict[str, Any]) -> None:
 
 def print_summary(distilled: Distilled, out: Path) -> None:
     """What a distillation did, on one screen, and what to do next."""
+    from hdt.run.records import PAGE
+
     info = distilled.info
     settings = info.settings
     synthetic = f"{settings.length} × {len(distilled.columns)}" + (
@@ -58,7 +71,7 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     print(f"  {info.seconds:.1f} s{memory}, {info.device}")
     print(f"  circular autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, channel mean)")
     print(f"  nearest real sub-series: {info.distance.nearest:.2f} standard deviations away")
-    print(f"  {out / 'report.html'}")
+    print(f"  {out / PAGE}")
     print(f"next: hdt evaluate {out}")
 
 
@@ -73,7 +86,7 @@ def print_table(title: str, headings: list[str], cells: list[list[str]]) -> None
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=not sys.stdout.isatty())
     for row in cells:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 
 def progress_bar() -> Any:

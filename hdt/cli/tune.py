@@ -6,14 +6,25 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Option
 
-from hdt.cli.terminal import AsJson, local_path, print_json, print_table, progress_bar, resumable, say
+from hdt.cli.terminal import (
+    AsJson,
+    Data,
+    Device,
+    Run,
+    checkpoint_beside,
+    print_json,
+    print_table,
+    progress_bar,
+    resumable,
+    say,
+)
 from hdt.system.errors import require
 
 
 def finetune(
-    run: Annotated[Path, Argument(help="A folder written by 'hdt distill'.", show_default=False, parser=local_path)],
+    run: Run,
     model: Annotated[str, Option(help="moirai, or a student: dlinear, itransformer, mlp or xpatch.")] = "moirai",
     base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
@@ -32,13 +43,13 @@ def finetune(
     mix: Annotated[int | None, Option(help="Moirai: windows a sample combines; 2 on small sets, else 1.")] = None,
     clip: Annotated[float | None, Option(help="Largest norm of a gradient.")] = None,
     seed: Annotated[int, Option(help="Order of the windows, first weights, dropout.")] = 0,
-    device: Annotated[str, Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, Option(help="float32 or bf16.")] = "float32",
     compile_: Annotated[bool, Option("--compile", help="Train a student through torch.compile.")] = False,
     compare: Annotated[bool, Option("--compare", help="Beside no tuning, all data and random segments.")] = False,
     method: Annotated[list[str] | None, Option(help="With --compare: methods; hdt and wiener by default.")] = None,
     seeds: Annotated[int, Option(help="With --compare: distillations and tunings per row.")] = 3,
-    data: Annotated[str | None, Option(help="Where the real data is, if not where run.json says.")] = None,
+    data: Data = None,
     out: Annotated[Path | None, Option(help="Forecaster folder; by default RUN-MODEL, RUN-compare to compare.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing forecaster folder.")] = False,
     as_json: AsJson = False,
@@ -111,7 +122,7 @@ def _tune(
         task = bar.add_task(f"tuning {model}", total=None)
         forecaster = tuning.finetune(
             distilled, model=model, base=origin, data=panel, real=real,
-            checkpoint=out.with_name(f".{out.name}.checkpoint"), **given,
+            checkpoint=checkpoint_beside(out), **given,
             watch=lambda step, total, value: bar.update(
                 task, description=f"validation {value:.4f}", completed=step, total=total
             ),
@@ -131,7 +142,7 @@ def _tune(
     cells = [[row["weights"], *(f"{row[name]:.3f}" for name in names)] for row in rows]
     title = f"{panel.name}, {forecaster.context}→{forecaster.horizon}, test errors"
     print_table(title, ["", *(name.upper() for name in names)], cells)
-    memory = facts.get("peak_memory_mb", facts.get("peak_rss_mb"))
+    memory = facts["peak_memory_mb"]
     count = len(facts.get("trainings", facts.get("learning_rates", [])))
     print(
         f"  {model} on {facts['trained_on']} data: {facts['steps']} steps"

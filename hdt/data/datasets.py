@@ -11,7 +11,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -81,21 +80,20 @@ def load(
     options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
     reading = {name: value for name, value in options.items() if name not in ("sep", "decimal")}
     if not isinstance(data, str | Path):
-        return replace(Panel.from_frame(data, **reading), load_options=options)
+        return Panel.from_frame(data, load_options=options, **reading)
     name = str(data)
     require("://" not in name, f"{name}: addresses are not read; download the file and give its path")
     entry, path = find(name), Path(data)
     if entry is not None:
         frame, notices = _registry_frame(entry, progress)
-        name = entry.name
-        borders: dict[str, Any] = {"split": entry.borders} if entry.borders else {}
-        panel = Panel.from_frame(frame, name=name, notices=notices, **{**borders, **reading})
+        name = source = entry.name
+        reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
     else:
         frame, notices = read_table(path, sep, decimal, time_column)
-        panel = Panel.from_frame(frame, name=path.name, notices=notices, **reading)
-    return replace(panel, source=name, load_options=options)
+        name, source = path.name, name
+    return Panel.from_frame(frame, name=name, notices=notices, source=source, load_options=options, **reading)
 
 
 def _check(split: Any, **columns: Any) -> None:

@@ -17,6 +17,7 @@ SEPARATORS = ("\t", ";", ",", "|")  # a table of commas hardly holds as many tab
 SPELLED = {"tab": "\t", "\\t": "\t"}
 CALLED = {"\t": "tabs", ";": "semicolons", "|": "bars"}
 HEAD = 1 << 16  # bytes that are looked at
+LINES = 50  # that a separator must cut alike
 DECIMAL_COMMA, DECIMAL_POINT = re.compile(r"[+-]?\d*,\d+"), re.compile(r"[+-]?\d*\.\d+")
 THOUSANDS = re.compile(r"[+-]?\d{1,3},\d{3}")
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|nan", re.IGNORECASE)
@@ -87,7 +88,7 @@ def _rows(lines: list[str], sep: str) -> list[list[str]]:
 def _separator(lines: list[str]) -> str:
     """The separator that cuts all first lines into as many cells, or else most often occurs in the first of them."""
     for sep in SEPARATORS:
-        counts = {len(row) for row in _rows(lines[:50], sep)}
+        counts = {len(row) for row in _rows(lines[:LINES], sep)}
         if len(counts) == 1 and counts != {1}:
             return sep
     return max((",", "\t", ";", "|"), key=lines[0].count) if lines else ","

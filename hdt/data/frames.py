@@ -251,8 +251,8 @@ def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
             raise InputError(f"{name}: column {column!r} is not numeric ({dtype}{where}); {advice}")
         if pd.api.types.is_complex_dtype(dtype):
             raise InputError(f"{name}: column {column!r} is complex; give real values")
-    values = wide.to_numpy(dtype=np.float64, na_value=np.nan)
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = wide.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)  # ours from here on, not the caller's
+    values[~np.isfinite(values)] = np.nan
     for column, own in zip(wide.columns, values.T, strict=True):
         size = np.abs(own).max(where=~np.isnan(own), initial=0.0)
         require(

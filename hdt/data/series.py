@@ -22,8 +22,9 @@ from hdt.system.errors import require
 Part = Literal["train", "val", "test"]
 Missing = Literal["auto", "error", "interpolate"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-MISSING_LIMIT = 0.05
+MISSING_LIMIT = 0.05  # of a column: more is not filled unless asked for
 DEFAULT_SPLIT = (0.7, 0.1, 0.2)
+ROUNDING = 1e-9  # of shares: 0.7 + 0.1 + 0.2 is not 1 in floats, nor is 0.29 * 100 29
 SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far from the limits of float64
 
 
@@ -77,8 +78,8 @@ class Panel:
     ``values`` [T, C] float64 in original units, NaN where missing; ``borders`` are the end rows of the
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
-    :meth:`part` reads rows, and only those of the part it is asked for (validation and test with the
-    context before them), so a distillation never sees validation or test.
+    :meth:`original` and :meth:`part` read rows, and only those of the part they are asked for (validation and test with
+    the context before them), so a distillation never sees validation or test. ``read`` are the notices of reading.
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
@@ -93,7 +94,7 @@ class Panel:
     layout: Layout = field(default_factory=Layout)
     missing: Missing = "auto"
     name: str = "frame"
-    notices: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
     source: str | None = None
     load_options: Mapping[str, Any] = field(default_factory=dict)
     starts: np.ndarray | None = None
@@ -108,25 +109,28 @@ class Panel:
         split: Sequence[float] | Sequence[int] | None = None,
         missing: Missing = "auto",
         notices: Sequence[str] = (),
+        source: str | None = None,
+        load_options: Mapping[str, Any] | None = None,
         **reading: Any,
     ) -> Panel:
         """Check a wide or long frame and split it.
 
         ``split`` is three fractions that sum to one (of the shortest series, where lengths differ), or three end rows;
-        by default 70/10/20, and the last windows where lengths differ. ``reading`` holds the options of
-        :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything that is not a regular
-        numeric series, naming the first offending column or row.
+        by default 70/10/20, and the last windows where lengths differ. ``notices`` come before those of reading, and
+        ``reading`` holds the options of :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything
+        that is not a regular numeric series, naming the first offending column or row.
         """
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
         values, index, columns, step, layout, notes, starts = read_frame(frame, name, **reading)
         first = 0 if starts is None else int(starts.max())  # rows before it are some series' only
         train, val, test = _borders(split or DEFAULT_SPLIT, len(values) - first, name)
-        borders = first + train, first + val, first + test
         panel = cls(
-            values, index, columns, step, borders, layout, missing, name, (*notices, *notes), starts=starts,
-            last_windows=starts is not None and split is None,
+            values, index, columns, step, (first + train, first + val, first + test), layout, missing, name,
+            (*notices, *notes), source, load_options or {}, starts, last_windows=starts is not None and split is None,
         )  # fmt: skip
-        return panel if panel.last_windows else panel._told()
+        if not panel.last_windows:
+            panel.original("train")  # refuses what cannot be filled
+        return panel
 
     @property
     def channels(self) -> int:
@@ -160,12 +164,12 @@ class Panel:
             f"{self.name}: no series has the {needed} rows that context {context}, horizon {horizon} and their "
             f"validation and test parts need; the longest has {rows - int(self.starts.min())}",
         )
-        notices = self.notices
+        read = self.read
         if not enough.all():
             c = int(np.flatnonzero(~enough)[0])
             lost = f"{self.columns[c]!r} with {rows - int(self.starts[c])}"
             told = f"{(~enough).sum()} of {len(enough)} series have fewer than {needed} rows: left out (first {lost})"
-            notices = (*notices, told)
+            read = (*read, told)
         first = int(self.starts[enough].min())
         starts = self.starts[enough] - first
         labels = self.layout.labels and [label for label, kept in zip(self.layout.labels, enough, strict=True) if kept]
@@ -173,15 +177,26 @@ class Panel:
             self, values=self.values[first:, enough], index=self.index[first:],
             columns=tuple(name for name, kept in zip(self.columns, enough, strict=True) if kept),
             borders=(borders[0] - first, borders[1] - first, borders[2] - first),
-            layout=replace(self.layout, labels=labels), notices=notices,
+            layout=replace(self.layout, labels=labels), read=read,
             starts=starts if starts.any() else None, last_windows=False,
         )  # fmt: skip
-        return panel._told() if self.last_windows else panel
+        panel.original("train")  # refuses what cannot be filled
+        return panel
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What was chosen, left out and filled in reading the table and its training part, one line each."""
+        if self.last_windows:
+            return self.read
+        train, filled = self.original("train"), self._original["train"][1]
+        constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[-1]).sum() == np.isfinite(x).sum()]
+        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
+        return (*self.read, *filled, *flat)
 
     @cached_property
     def scaler(self) -> Scaler:
         """Fitted on the training part, after filling."""
-        return Scaler.fit(self._filled("train")[0])
+        return Scaler.fit(self.original("train"))
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)
@@ -193,12 +208,21 @@ class Panel:
         Validation and test start ``context`` rows early, so that their first forecast begins at the
         border (the evaluation protocol). Missing cells are interpolated within the part only.
         """
-        values, _ = self._filled(part)
-        rows = self.rows(part)
-        if context and rows.start:
-            before = np.concatenate([self._filled(own)[0] for own in PARTS[: PARTS.index(part)]])
+        values = self.original(part)
+        if context and part != "train":
+            before = np.concatenate([self.original(own) for own in PARTS[: PARTS.index(part)]])
             values = np.concatenate([before[-min(context, len(before)) :], values])
         return self.scaler.transform(values)
+
+    def original(self, part: Part) -> np.ndarray:
+        """Values [T_part, C] of one part in original units, its missing cells filled when it is first asked for."""
+        if part not in self._original:
+            self._original[part] = self._filled(part)
+        return self._original[part][0]
+
+    @cached_property
+    def _original(self) -> dict[Part, tuple[np.ndarray, list[str]]]:
+        return {}
 
     @cached_property
     def sha256(self) -> str:
@@ -210,21 +234,14 @@ class Panel:
     @cached_property
     def train_sha256(self) -> str:
         """Fingerprint of what a distillation may read: the filled training part in original units."""
-        return hashlib.sha256(np.ascontiguousarray(self._filled("train")[0]).tobytes()).hexdigest()
-
-    def _told(self) -> Panel:
-        """The panel with notices of what is filled in its training part, and what is constant there."""
-        train, filled = self._filled("train")
-        constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[-1]).sum() == np.isfinite(x).sum()]
-        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
-        return replace(self, notices=(*self.notices, *filled, *flat))
+        return hashlib.sha256(np.ascontiguousarray(self.original("train")).data).hexdigest()
 
     def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
         values = self.values[self.rows(part)]
         before = np.zeros((1, 1), bool)  # the series begins
         if self.starts is not None:
             before = np.arange(len(values))[:, None] + self.rows(part).start < self.starts
-        holes = ~(np.isfinite(values) | before)
+        holes = np.isnan(values) & ~before
         if not holes.any():
             return values, []
         notes = []
@@ -241,8 +258,8 @@ class Panel:
             )
             count = int(holes[:, c].sum())
             notes.append(f"column {column!r}: {count} missing {part} values ({share:.1%}) linearly interpolated")
-        filled = pd.DataFrame(np.where(holes, np.nan, values)).interpolate("linear", limit_direction="both")
-        return np.where(before, np.nan, filled.to_numpy()), notes
+        filled = pd.DataFrame(values).interpolate("linear", limit_direction="both").to_numpy()
+        return filled if self.starts is None else np.where(before, np.nan, filled), notes
 
 
 def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tuple[int, int, int]:
@@ -251,7 +268,7 @@ def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tu
         train, val, test = (int(s) for s in split)
         require(0 < train <= val <= test <= rows, f"{name}: borders {train}/{val}/{test} do not fit {rows} rows")
         return train, val, test
-    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < 1e-9 and split[0] > 0
+    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < ROUNDING and split[0] > 0
     require(ok, f"split {tuple(split)}: expected three fractions from 0 to 1 that sum to 1, the first positive")
-    train, test = int(rows * split[0] + 1e-9), int(rows * split[2] + 1e-9)
+    train, test = int(rows * split[0] + ROUNDING), int(rows * split[2] + ROUNDING)
     return train, rows - test, rows

@@ -21,6 +21,8 @@ Step: TypeAlias = pd.Timedelta | BaseOffset | int
 NUMERIC_DATE = r"^\s*(\d{1,2})([./-])(\d{1,2})\2(?:\d{4}|\d{2})(?!\d)"  # 13.01.2024, 1/13/24
 LIKE_A_DATE = r"\d{4}|\d{1,2}[./-]\d{1,2}[./-]\d{2}"  # else 5,1 would pass for the first of May
 CALENDAR = ("B", "D", "MS", "ME", "QS", "QE", "YS", "YE")
+DATES = ((19000101, 29991231), (190001, 299912))  # whole numbers that are years, months and days, or years and months
+FIRST = 8  # values of a column tell whether it holds texts of dates
 MOST_ROWS = 20  # a grid of steps may have this many times the rows of the table
 
 
@@ -40,7 +42,7 @@ def looks_like_time(values: pd.Series | pd.Index) -> bool:
     if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
         return False
     first = (
-        (values.iloc[:8] if isinstance(values, pd.Series) else pd.Series(values[:8]))
+        (values.iloc[:FIRST] if isinstance(values, pd.Series) else pd.Series(values[:FIRST]))
         .astype(object)
         .reset_index(drop=True)
     )
@@ -212,7 +214,7 @@ def regular_step(index: pd.Index, name: str) -> Step:
     where = f"{name}: irregular step at row {row + 1}: {index[row]} to {index[row + 1]}, elsewhere {usual}; "
     if stamps is None:
         advice = "count the rows without gaps"
-        if 19000101 <= index[0] <= index[-1] <= 29991231 or 190001 <= index[0] <= index[-1] <= 299912:
+        if any(low <= index[0] <= index[-1] <= high for low, high in DATES):
             advice = (
                 "if these are dates written as numbers, convert them with pd.to_datetime(frame[column].astype(str))"
             )

@@ -99,7 +99,8 @@ def optimise(
     parameterization.prepare(common(long), generator)
     known = objective.prepare(series)
     drawn = common(some_channels(long, settings.channels, generator))
-    started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator)
+    power = known.power if settings.channels is None else None
+    started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)
     _check_shape(parameterization, params, started)
     channels = partition(size.channels, settings.channel_batch, generator)

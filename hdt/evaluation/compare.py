@@ -34,6 +34,7 @@ COLUMNS = (
     "published", "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
 )  # fmt: skip
 FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
+CELLS, CELL_TABLE = "cells", "cells.csv"  # in its folder: a file per training, and all of them together
 SETTING = ("length", "context", "horizon")
 
 
@@ -105,7 +106,7 @@ def compare(
     if watch is not None:
         watch("done", len(cells), len(cells))
     if out is not None:
-        folders.write(Path(out) / "cells.csv", _seeds(cells, scores, evaluator, first).to_csv(index=False))
+        folders.write(Path(out) / CELL_TABLE, _seeds(cells, scores, evaluator, first).to_csv(index=False))
     for kind in naive.NAIVE:
         found = evaluator.score_naive(kind)
         scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
@@ -120,9 +121,9 @@ class Work:
         self.last: tuple[str, Distilled] | None = None
         if folder is not None:
             try:
-                others = folder.is_dir() and not (folder / "cells").is_dir() and any(folder.iterdir())
+                others = folder.is_dir() and not (folder / CELLS).is_dir() and any(folder.iterdir())
                 require(not others, f"{folder} exists and holds no comparison; choose another --out")
-                (folder / "cells").mkdir(parents=True, exist_ok=True)
+                (folder / CELLS).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
 
@@ -146,7 +147,7 @@ class Work:
         if self.folder is None:
             return compute()
         key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
-        return cached(self.folder / "cells" / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+        return cached(self.folder / CELLS / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:
         """The distillation of a cell, shared by its students."""

@@ -15,16 +15,11 @@ def nearest_distance(synthetic: np.ndarray, series: np.ndarray) -> float:
     over channels. When there are fewer synthetic channels than real ones, the nearest pair of single channels counts;
     real ones may be of unequal length then, NaN before they begin.
     """
-    if synthetic.shape[2] != series.shape[1]:
-        real = [own[np.isnan(own).sum() :, None] for own in series.T]
-        pairs = (
-            (synthetic[:, :, [s]], own)
-            for s in range(synthetic.shape[2])
-            for own in real
-            if len(own) >= synthetic.shape[1]
-        )
-        return min(nearest_distance(*pair) for pair in pairs)
     length, rows = synthetic.shape[1], len(series)
+    if synthetic.shape[2] != series.shape[1]:
+        each = synthetic.transpose(0, 2, 1).reshape(-1, length, 1)
+        real = [own[np.isnan(own).sum() :, None] for own in series.T]
+        return min(nearest_distance(each, own) for own in real if len(own) >= length)
     size = fft.next_fast_len(rows, real=True)
     energy, products = np.zeros(rows + 1), np.zeros((len(synthetic), size // 2 + 1), complex)
     for first in range(0, series.shape[1], CHANNELS):

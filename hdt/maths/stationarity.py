@@ -6,7 +6,11 @@ import warnings
 
 import numpy as np
 
-POINTS, CHANNELS, LAGS, LEVEL = 1000, 64, 10, 0.05
+# Block means that are tested, at most; fewer than so many for every lag of the regression decide nothing, nor do those
+# that are all but equal.
+POINTS, POINTS_PER_LAG, EQUAL = 1000, 3, 1e-12
+CHANNELS = 64  # tested at most
+LAGS, LEVEL = 10, 0.05  # of ADF; of both tests
 
 
 def drifts(x: np.ndarray) -> bool:
@@ -19,7 +23,7 @@ def drifts(x: np.ndarray) -> bool:
 
     size = -(-len(x) // POINTS)
     means = x[: len(x) // size * size].reshape(-1, size).mean(axis=1)
-    if len(means) < 3 * LAGS or np.ptp(means) < 1e-12:
+    if len(means) < POINTS_PER_LAG * LAGS or np.ptp(means) < EQUAL:
         return False
     with warnings.catch_warnings():
         # p-values outside the table are far enough, lags that say the same again are harmless, and results that

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SOLVER_STEPS = 100  # of conjugate gradients
+SOLVER_STEPS = 100  # of conjugate gradients, at most
+SOLVED = 1e-12  # of the first squared residual: a millionth of its norm, near what float32 resolves
 
 
 def dct_matrix(size: int, like: Tensor) -> Float[Tensor, "size size"]:
@@ -64,7 +65,7 @@ def closest_tensors(
     tensors, direction, norm = torch.zeros_like(residual), residual, residual.square().sum()
     first = norm
     for _ in range(SOLVER_STEPS):
-        if norm <= 1e-12 * first:
+        if norm <= SOLVED * first:
             break
         mapped = project(compose(direction, kernels))
         step = norm / (direction * mapped).sum()

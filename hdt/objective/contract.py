@@ -34,11 +34,13 @@ class Problem:
 class Known:
     """What an objective knows of the real series; each adds its own.
 
-    ``mask`` marks the harmonics it is restricted to, if any; ``chosen`` holds hyperparameters that were left to the
-    data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same.
+    ``mask`` marks the harmonics it is restricted to, if any; ``power``, where it was computed, is that of
+    :func:`hdt.maths.spectrum.mean_spectrum` for sub-series of length M; ``chosen`` holds hyperparameters that were left
+    to the data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same.
     """
 
     mask: Bool[Tensor, "F C"] | None = None
+    power: Float[Tensor, "F C"] | None = None
     chosen: Mapping[str, int | float] = field(default_factory=dict)
     saved_seconds: float = 0.0
 

@@ -34,6 +34,7 @@ from hdt.system.parts import Method, Shape
 
 ENERGY = 0.99  # of the channels' mean amplitude spectrum, for k = auto
 DRAWS = 8  # of L_grad, for lam = auto
+NO_GRADIENT = 1e-9  # of L_harm: what rounding leaves of it where the amplitudes match
 
 
 class HarmonicOptions(GradientOptions):
@@ -147,7 +148,8 @@ class HarmonicMatching(Objective[Harmonics]):
             squared += part.square().sum().item() / DRAWS
         norm = harmonic.norm().item()
         require(
-            norm > 1e-9, "lam=auto: the amplitudes already match, so there is nothing to balance; give --lam a number"
+            norm > NO_GRADIENT,
+            "lam=auto: the amplitudes already match, so there is nothing to balance; give --lam a number",
         )
         return torch.tensor(squared**0.5 / norm, dtype=torch.float64)
 

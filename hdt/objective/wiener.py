@@ -42,7 +42,7 @@ from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 
-EPS = 1e-5
+EPS = 1e-5  # in the variance of a context, as in instance normalisation: a flat one has none
 
 
 class WienerOptions(Options):

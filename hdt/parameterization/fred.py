@@ -37,7 +37,9 @@ from hdt.system.errors import require
 from hdt.system.options import FLAG, Options
 from hdt.system.parts import History, Method
 
-MOST_CELLS = 2**24  # of the real series that the mask is chosen from, at most 512 of them, evenly spaced
+# The mask is chosen from evenly spaced real series: as many as hold so many cells (64 MB), within these bounds, for a
+# variance wants some, and the more there are, the more they overlap.
+MOST_CELLS, FEWEST_SERIES, MOST_SERIES = 2**24, 16, 512
 
 
 class FreDOptions(Options):
@@ -89,7 +91,7 @@ class FreD(Parameterization):
         length, options = self.size.length, self.options
         if options.period is None:
             self.chosen["period"] = dominant_period(series, length)
-        most = min(512, max(16, MOST_CELLS // (length * series.shape[1])))
+        most = min(MOST_SERIES, max(FEWEST_SERIES, MOST_CELLS // (length * series.shape[1])))
         every = windows(series, length, 0, stride=-(-(len(series) - length + 1) // most))
         self.mask = choose(dct2(self.grid.fold(every)), self.kept, options.center, options.mask == "channel")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hdt.distillation import config
+from hdt.run.records import METRICS, PAGE, PARAMS, RECIPE, RUN, SERIES
 
 if TYPE_CHECKING:
     from hdt.run.synthetic import Synthetic
@@ -35,7 +36,7 @@ it is not a record of anything that happened.
 {table}
 ## Use
 
-`synthetic.parquet` holds the series in {units} units. Its time stamps are placeholders: they start at
+`{SERIES}` holds the series in {units} units. Its time stamps are placeholders: they start at
 the first real stamp and keep its step.
 
 ```python
@@ -43,8 +44,8 @@ import hdt
 frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
 ```
 
-`params.safetensors` holds what was learned, `run.json` every setting and measurement, `recipe.yaml` the
-settings to run again with `hdt distill --recipe recipe.yaml`, `metrics.jsonl` the loss, `report.html` the pictures.
+`{PARAMS}` holds what was learned, `{RUN}` every setting and measurement, `{RECIPE}` the
+settings to run again with `hdt distill --recipe {RECIPE}`, `{METRICS}` the loss, `{PAGE}` the pictures.
 
 ## Facts
 

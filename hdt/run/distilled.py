@@ -13,9 +13,7 @@ import pandas as pd
 from hdt.data.layout import Layout
 from hdt.data.series import Panel
 from hdt.distillation import recipe
-from hdt.run import card, interchange, loading
-from hdt.run.loading import FILES
-from hdt.run.records import EVALUATION
+from hdt.run import card, interchange, loading, records
 from hdt.run.synthetic import Synthetic
 from hdt.system import folders
 from hdt.system.errors import InputError, require
@@ -101,19 +99,19 @@ class Distilled(Synthetic):
         from hdt.run import report  # here: matplotlib takes its time
 
         settings, data = self.info.settings, self.info.data
-        (folder / loading.SERIES).write_bytes(interchange.parquet(self.to_frame()))
+        (folder / records.SERIES).write_bytes(interchange.parquet(self.to_frame()))
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
-        (folder / loading.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
-        (folder / loading.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
+        (folder / records.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
+        (folder / records.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
         command = command or recipe.command(settings, source, data.load_options, len(data.columns))
         text = recipe.write_recipe(settings, source, data.load_options, command)
-        (folder / loading.RECIPE).write_text(text, encoding="utf-8")
+        (folder / records.RECIPE).write_text(text, encoding="utf-8")
         history = "".join(json.dumps(entry) + "\n" for entry in self.history)
-        (folder / loading.METRICS).write_text(history, encoding="utf-8")
-        (folder / loading.CARD).write_text(card.card(self, command), encoding="utf-8")
-        (folder / report.PAGE).write_text(report.page(self, folder, target), encoding="utf-8")
+        (folder / records.METRICS).write_text(history, encoding="utf-8")
+        (folder / records.CARD).write_text(card.card(self, command), encoding="utf-8")
+        (folder / records.PAGE).write_text(report.page(self, folder, target), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> Distilled:
@@ -125,7 +123,7 @@ class Distilled(Synthetic):
         if not folder.is_dir():
             folders.recover(folder)
         require(folder.is_dir(), f"{folder}: no such run folder; make one with 'hdt distill DATA --out {folder}'")
-        for name in FILES:
+        for name in records.FILES:
             require((folder / name).is_file(), f"{folder}: {name} is missing, so this is not a complete run folder")
         info = loading.read_info(folder)
         info = info.model_copy(update={"settings": loading.read_settings(info, folder)})
@@ -140,7 +138,7 @@ class Distilled(Synthetic):
                 expected, scale = distilled.to_frame(), cls(unit, params, centred).to_frame()
         except (ValueError, TypeError, ArithmeticError) as error:
             wrong = "data.first_stamp, data.step or data.layout is wrong"
-            raise InputError(f"{folder / loading.RUN}: {wrong} ({error})") from None
+            raise InputError(f"{folder / records.RUN}: {wrong} ({error})") from None
         if interchange.names(frame) == interchange.names(expected):
             frame.columns = expected.columns  # parquet makes text of numbers and tuples
         loading.check_series(frame, expected, scale, folder)
@@ -152,7 +150,7 @@ def own_files(folder: Path) -> set[str]:
     from hdt.run import report
 
     loading.read_info(folder)
-    return {*FILES, EVALUATION, report.PAGE, *(f"{name}.png" for name in report.CAPTIONS)}
+    return {*records.FILES, records.EVALUATION, records.PAGE, *(f"{name}.png" for name in report.CAPTIONS)}
 
 
 def check_target(folder: Path, force: bool) -> None:

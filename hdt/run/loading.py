@@ -16,13 +16,10 @@ import pandas as pd
 from pydantic import ValidationError
 
 from hdt.distillation import config
-from hdt.run.records import HISTORY, RunInfo, in_words
+from hdt.run.records import HISTORY, METRICS, PARAMS, RUN, SERIES, RunInfo, in_words
 from hdt.system.errors import InputError, require
 
-SERIES, PARAMS, RUN, RECIPE, METRICS, CARD = (
-    "synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md",
-)  # fmt: skip
-FILES = (SERIES, PARAMS, RUN, RECIPE, METRICS, CARD)
+ROUNDED = 4  # units in the last place of float64, lost on the way to original units and back
 CLOSE = 1e-4  # standard deviations between stored and decoded values: machines round differently
 Content = TypeVar("Content")
 
@@ -86,8 +83,8 @@ def decode(params: Mapping[str, np.ndarray], info: RunInfo, cells: int, folder: 
         raise InputError(f"{folder / RUN}: settings and chosen do not fit each other ({_reason(error)})") from None
     found = {name: array.shape for name, array in params.items()}
     file = folder / PARAMS
-    require(found == shapes, f"{file}: arrays {found} do not fit run.json, which asks for {shapes}")
-    require(cells == count, f"{folder / SERIES}: holds {cells} values where run.json describes {count}")
+    require(found == shapes, f"{file}: arrays {found} do not fit {RUN}, which asks for {shapes}")
+    require(cells == count, f"{folder / SERIES}: holds {cells} values where {RUN} describes {count}")
     try:
         return parameterization.decode({name: torch.from_numpy(array) for name, array in params.items()}).numpy()
     except (RuntimeError, IndexError, TypeError) as error:
@@ -98,18 +95,22 @@ def check_series(found: pd.DataFrame, expected: pd.DataFrame, scale: pd.DataFram
     """Refuse a frame whose columns, stamps or values are not the expected ones; ``scale`` is one unit of each value."""
     file = folder / SERIES
     same = list(found.columns) == list(expected.columns) and found.shape == expected.shape
-    require(same, f"{file}: columns or rows differ from what run.json describes")
+    require(same, f"{file}: columns or rows differ from what {RUN} describes")
     same = _equal(found.index, expected.index) and str(found.index.name) == str(expected.index.name)
-    require(same, f"{file}: its stamps are not those that run.json describes")
+    require(same, f"{file}: its stamps are not those that {RUN} describes")
     for position, (name, dtype) in enumerate(expected.dtypes.items()):
         one, other = found.iloc[:, position], expected.iloc[:, position]
         if not pd.api.types.is_float_dtype(dtype):
-            require(_equal(one, other), f"{file}: column {name!r} is not what run.json describes")
+            require(_equal(one, other), f"{file}: column {name!r} is not what {RUN} describes")
             continue
         require(pd.api.types.is_float_dtype(one.dtype), f"{file}: column {name!r} holds no numbers")
         stored, wanted = one.to_numpy(np.float64, na_value=np.nan), other.to_numpy()
         with np.errstate(invalid="ignore"):
-            away = np.abs(stored - wanted) - CLOSE * scale.iloc[:, position].to_numpy() - 4 * np.spacing(np.abs(wanted))
+            away = (
+                np.abs(stored - wanted)
+                - CLOSE * scale.iloc[:, position].to_numpy()
+                - ROUNDED * np.spacing(np.abs(wanted))
+            )
         require(bool((away <= 0).all()), f"{file}: column {name!r}: values differ from those of {PARAMS}")
 
 

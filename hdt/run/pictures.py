@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hdt.data.series import Panel
 from hdt.maths import spectrum
 from hdt.run import glyphs, timeaxis
-from hdt.run.records import read_evaluation
+from hdt.run.records import RunInfo, read_evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +28,13 @@ def draw(distilled: Synthetic) -> dict[str, Figure]:
     """The figures by name: series, spectrum, acf, loss and, for image methods, learned."""
     step, length = distilled.info.data.step, distilled.info.settings.length
     time, lag = (timeaxis.unit(step, steps)[1] for steps in (length, length // 2))
+    powers = _powers(distilled)
     figures = {
-        "series": _grid(distilled, _series_axes(distilled), f"{time} ({length} steps)", sharey=False),
-        "spectrum": _grid(distilled, _spectrum_axes(distilled), "frequency bin (cycles per M steps); above: periods"),
-        "acf": _grid(distilled, _acf_axes(distilled), f"lag in {lag} ({length // 2} steps)"),
+        "series": _grid(distilled, _series_axes(distilled), f"{time} ({length} steps)"),
+        "spectrum": _grid(
+            distilled, _spectrum_axes(distilled.info, *powers), "frequency bin (cycles per M steps); above: periods"
+        ),
+        "acf": _grid(distilled, _acf_axes(distilled.info, *powers), f"lag in {lag} ({length // 2} steps)"),
     }
     if distilled.history:
         figures["loss"] = _loss(distilled.history)
@@ -56,13 +58,13 @@ def _learned(distilled: Synthetic) -> Figure | None:
     return None
 
 
-def _grid(distilled: Synthetic, paint: Callable[[Axes, int], None], xlabel: str, sharey: bool = False) -> Figure:
+def _grid(distilled: Synthetic, paint: Callable[[Axes, int], None], xlabel: str) -> Figure:
     columns = distilled.columns
     shown = min(len(columns), MOST_CHANNELS)
     width = min(shown, 3)
     rows = -(-shown // width)
     figure = Figure(figsize=(4.2 * width if width > 1 else 9, 2.5 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, width, squeeze=False, sharex=True, sharey=sharey).flatten()
+    axes = figure.subplots(rows, width, squeeze=False, sharex=True).flatten()
     for c, ax in enumerate(axes):
         if c >= shown:
             ax.axis("off")
@@ -84,11 +86,11 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
     info, panel = distilled.info, distilled.panel
     synthetic = distilled.original
     time = timeaxis.unit(info.data.step, info.settings.length)[0] * np.arange(info.settings.length)
-    real = (
-        None
-        if panel is None or info.settings.channels is not None
-        else panel.scaler.inverse(_typical_segment(panel, info.settings.length))
-    )
+    real = None
+    if panel is not None and info.settings.channels is None:
+        train = panel.original("train")
+        start = (len(train) - info.settings.length) // 2  # the middle: no choice that could flatter
+        real = train[start : start + info.settings.length]
 
     def paint(ax: Axes, c: int) -> None:
         if real is not None:
@@ -99,30 +101,26 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
     return paint
 
 
-def _typical_segment(panel: Panel, length: int) -> np.ndarray:
-    """The middle sub-series of the training part: no choice that could flatter."""
+def _powers(distilled: Synthetic) -> tuple[Tensor, Tensor | None]:
+    """Mean PSD [F, C] of the channels that are drawn, synthetic and, where the real data is at hand, real.
+
+    For fewer synthetic channels than real ones, the real one is that of what each stands for.
+    """
+    import torch
+
+    settings, panel = distilled.info.settings, distilled.panel
+    synthetic = spectrum.psd(torch.tensor(distilled.values[:, :, :MOST_CHANNELS]).double()).mean(0)
+    if panel is None:
+        return synthetic, None
     train = panel.part("train")
-    start = (len(train) - length) // 2
-    return train[start : start + length]
+    train = train if settings.channels is not None else train[:, :MOST_CHANNELS]
+    power = spectrum.mean_spectrum(torch.tensor(train), settings.length).power
+    return synthetic, spectrum.pooled(power, settings.channels)
 
 
-def _real_power(distilled: Synthetic, panel: Panel) -> Tensor:
-    """Mean PSD of the real channels [F, C]; for fewer synthetic channels, of what each stands for."""
-    import torch
-
-    settings = distilled.info.settings
-    power = spectrum.mean_spectrum(torch.tensor(panel.part("train")), settings.length).power
-    return spectrum.pooled(power, settings.channels)
-
-
-def _spectrum_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
-    import torch
-
-    info = distilled.info
-    synthetic = spectrum.psd(torch.tensor(distilled.values).double()).mean(0).sqrt().numpy()
-    real = None
-    if distilled.panel is not None:
-        real = _real_power(distilled, distilled.panel).sqrt().numpy()
+def _spectrum_axes(info: RunInfo, synthetic_power: Tensor, real_power: Tensor | None) -> Callable[[Axes, int], None]:
+    synthetic = synthetic_power.sqrt().numpy()
+    real = None if real_power is None else real_power.sqrt().numpy()
 
     def paint(ax: Axes, c: int) -> None:
         bins = np.arange(len(synthetic))
@@ -141,16 +139,10 @@ def _spectrum_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
     return paint
 
 
-def _acf_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
-    import torch
-
-    info = distilled.info
+def _acf_axes(info: RunInfo, synthetic_power: Tensor, real_power: Tensor | None) -> Callable[[Axes, int], None]:
     length = info.settings.length
-    power = spectrum.psd(torch.tensor(distilled.values).double()).mean(0)
-    synthetic = spectrum.autocovariance(power, length).numpy()
-    real = None
-    if distilled.panel is not None:
-        real = spectrum.autocovariance(_real_power(distilled, distilled.panel), length).numpy()
+    synthetic = spectrum.autocovariance(synthetic_power, length).numpy()
+    real = None if real_power is None else spectrum.autocovariance(real_power, length).numpy()
 
     def paint(ax: Axes, c: int) -> None:
         lags = np.arange(length // 2 + 1)

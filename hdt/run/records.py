@@ -1,4 +1,4 @@
-"""The records of a run folder: what run.json and evaluation.json hold. No torch here."""
+"""The records of a run folder: its files' names, and what run.json and evaluation.json hold. No torch here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from hdt.distillation import config
 from hdt.system import folders
 from hdt.system.errors import InputError
 
-EVALUATION = "evaluation.json"
+SERIES, PARAMS, RUN, RECIPE, METRICS, CARD = FILES = (  # that every run folder holds
+    "synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md",
+)  # fmt: skip
+EVALUATION, PAGE = "evaluation.json", "report.html"  # once it was evaluated, and drawn
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gap = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from hdt.distillation import config
 from hdt.run.pictures import MOST_CHANNELS, draw, evaluated, png
-from hdt.run.records import read_evaluation
+from hdt.run.records import PAGE, read_evaluation
 from hdt.system import folders
 from hdt.system.errors import readable
 
 if TYPE_CHECKING:
     from hdt.run.synthetic import Synthetic
 
-PAGE = "report.html"
 CAPTIONS = {
     "evaluation": "Trained on the distilled series, on random real segments of as many numbers, on all data; naive "
     "forecasts train nothing. Lines: standard deviation over trainings.",

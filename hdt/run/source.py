@@ -9,6 +9,7 @@ from hdt.data import datasets
 from hdt.data.registry import find
 from hdt.data.series import Panel
 from hdt.run.distilled import Distilled
+from hdt.run.records import RUN
 from hdt.system.errors import InputError, require
 
 
@@ -35,7 +36,7 @@ def _panel(distilled: Distilled, data: Any) -> Panel:
     except InputError:
         raise
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise InputError(f"run.json: data.load_options {info.load_options} cannot be used ({error})") from None
+        raise InputError(f"{RUN}: data.load_options {info.load_options} cannot be used ({error})") from None
 
 
 def same_data(distilled: Distilled, panel: Panel) -> None:

@@ -24,11 +24,20 @@ SELECTIONS = {"herding": select.herding, "kcenter": select.k_center}
 
 
 def starting_series(
-    kind: str, series: Float[Tensor, "T C"], sequences: int, length: int, generator: torch.Generator
+    kind: str,
+    series: Float[Tensor, "T C"],
+    sequences: int,
+    length: int,
+    generator: torch.Generator,
+    power: Float[Tensor, "F C"] | None = None,
 ) -> Float[Tensor, "N M C"]:
-    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.select`)."""
+    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.select`).
+
+    ``power`` is the mean PSD of the series where it is known already.
+    """
     if kind == "phase":
-        return random_phases(spectrum.mean_spectrum(series, length).power, sequences, length, generator)
+        power = spectrum.mean_spectrum(series, length).power if power is None else power
+        return random_phases(power, sequences, length, generator)
     if kind == "real":
         return real_segments(series, sequences, length, generator)
     if kind in SELECTIONS:

@@ -7,20 +7,20 @@ and every setting; the training time is stored with the weights and counted as d
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from hdt.maths.windows import windows
 from hdt.students import STUDENTS, build, flatten
+from hdt.system.errors import InputError
 from hdt.system.fingerprint import fingerprint
-from hdt.system.folders import replacing
+from hdt.training import checkpoint
 from hdt.training.loop import seeded
 
 
@@ -51,21 +51,14 @@ def experts(
     facts = [backbone, context, horizon, training._asdict(), series.device.type]
     key = fingerprint(facts, [series], [STUDENTS[backbone], __name__])
     file = folder / f"experts-{key}.safetensors"
-    try:
-        with safe_open(file, framework="pt") as stored:
-            saved = float(stored.metadata()["seconds"])
-            return Experts(stored.get_tensor("checkpoints").to(series.device), saved)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        pass  # absent or damaged: train
+    found = checkpoint.kept(file, key)
+    if found is not None:
+        return Experts(found["checkpoints"].to(series.device), found["seconds"])
     begun = time.perf_counter()
     every = [train(backbone, context, horizon, series, training, seed) for seed in range(training.trajectories)]
     checkpoints, seconds = torch.stack(every), time.perf_counter() - begun
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            save_file({"checkpoints": checkpoints.cpu()}, part, metadata={"seconds": str(seconds)})
-    except (OSError, SafetensorError):
-        pass  # a cache that cannot be written only costs time
+    with suppress(InputError):  # a cache that cannot be written only costs time
+        checkpoint.keep(file, key, {"checkpoints": checkpoints, "seconds": seconds})
     return Experts(checkpoints, 0.0)
 
 

@@ -36,7 +36,7 @@ def finetune(
     """Train a forecaster on a distilled series; it forecasts frames.
 
     ``distilled`` may be the folder of a run. ``model`` is ``moirai``, fine-tuned from ``base`` (a folder, a Hugging
-    Face hub id, or ``random:small|base|large``), or a student: ``dlinear``, ``itransformer``, ``mlp``, ``xpatch``, trained
+    Face hub id, or ``random:small|base|large``), or a student (``dlinear`` and others), trained
     from scratch or further from the forecaster folder ``base``. With ``real`` it trains on the real training
     part instead. Validation, which chooses learning rate and stopping, is real: the data behind the run, or ``data``
     when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,

@@ -22,12 +22,12 @@ INSTALL = (
     "Moirai needs uni2ts, whose declared versions are older than the rest of hdt: "
     "pip install 'hdt-ts[moirai]' && pip install --no-deps uni2ts==2.0.0"
 )
-FILES = ("config.json", "model.safetensors")
+CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
 FIELDS = {"distr_output", "d_model", "num_layers", "patch_sizes", "max_seq_len", "attn_dropout_p", "dropout_p"}
 LICENCE = "the weights of {} are Salesforce's, licensed cc-by-nc-4.0: not for commercial use"
 # Widths and depths of the published Moirai 1.x networks: 14, 91 and 311 million parameters.
 SHAPES = {"small": (384, 6), "base": (768, 12), "large": (1024, 24)}
-PATCH_SIZES = (8, 16, 32, 64, 128)
+PATCH_SIZES, MOST_TOKENS = (8, 16, 32, 64, 128), 512  # of the published networks, too
 RANDOM = "random:"  # before a published shape
 NEEDS_GPU = 150_000_000  # parameters
 BYTES_PER_PARAMETER = 16  # weights, gradients and AdamW's two moments in float32
@@ -60,12 +60,12 @@ def load_base(base: str | Path) -> MoiraiModule:
     require(folder.is_dir(), f"{base}: no such folder; give one with {' and '.join(FILES)}, or a hub id OWNER/NAME")
     for name in FILES:
         require((folder / name).is_file(), f"{base}: {name} is missing, so this is not a Moirai checkpoint")
-    config = _config(folder / "config.json")
+    config = _config(folder / CONFIG)
     missing = sorted(FIELDS - set(config))
     foreign = sorted(set(config) - FIELDS - {"scaling"})
     require(
         not missing and not foreign,
-        f"{folder / 'config.json'}: not a Moirai 1 network ("
+        f"{folder / CONFIG}: not a Moirai 1 network ("
         + "; ".join([f"lacks {', '.join(missing)}"] * bool(missing) + [f"has {', '.join(foreign)}"] * bool(foreign))
         + "); Moirai 2 and Moirai-MoE cannot be fine-tuned here",
     )
@@ -75,12 +75,12 @@ def load_base(base: str | Path) -> MoiraiModule:
         with contextlib.redirect_stdout(io.StringIO()):
             network = moirai.MoiraiModule.from_pretrained(str(folder), strict=True)
     except SafetensorError as error:
-        raise InputError(f"{folder / 'model.safetensors'}: cannot be read ({error}); copy it again") from error
+        raise InputError(f"{folder / WEIGHTS}: cannot be read ({error}); copy it again") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{base}: weights and configuration do not fit ({reason})") from error
     finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
-    require(finite, f"{folder / 'model.safetensors'}: holds weights that are not finite")
+    require(finite, f"{folder / WEIGHTS}: holds weights that are not finite")
     return network
 
 
@@ -131,7 +131,7 @@ def _random(moirai: Any, shape: str) -> MoiraiModule:
         torch.manual_seed(0)
         return moirai.MoiraiModule(
             distr_output=distribution.MixtureOutput(parts), d_model=width, num_layers=depth, patch_sizes=PATCH_SIZES,
-            max_seq_len=512, attn_dropout_p=0.0, dropout_p=0.0,
+            max_seq_len=MOST_TOKENS, attn_dropout_p=0.0, dropout_p=0.0,
         )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of, memory_refusal, package_version
 from hdt.tuning.base import check_size, load_base, parameters
 from hdt.tuning.loop import Plan
-from hdt.tuning.moirai import choose_patch, tune_values
+from hdt.tuning.moirai import choose_patch, tune_values, validation_windows
 from hdt.tuning.score import score
 
 DISTILLED = ("hdt", "wiener")  # unless others are asked for
@@ -61,7 +61,8 @@ class Work:
         context, horizon = run.context, run.horizon
         if row == "zero-shot":
             network = load_base(self.base).to(self.device).eval()
-            patch = self.settings.get("patch") or choose_patch(network, panel, context, horizon)
+            patch = self.settings.get("patch")
+            patch = patch or choose_patch(network, validation_windows(panel, context, horizon), context)
             return {**score(network, panel, context, horizon, patch, self.device), "seconds": 0.0}
         distill_seconds = 0.0
         if row == "full":

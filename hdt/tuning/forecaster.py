@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from hdt.data.columns import listed
 from hdt.data.frames import Table, format_step, parse_step, read_frame
 from hdt.data.layout import suffixed
 from hdt.data.stamps import following
@@ -22,7 +23,7 @@ from hdt.students import STUDENTS
 from hdt.system import folders
 from hdt.system.errors import InputError, require
 from hdt.system.parts import Named
-from hdt.tuning.record import RECORD, ForecasterRecord, listed, read_record
+from hdt.tuning.record import RECORD, ForecasterRecord, read_record
 
 if TYPE_CHECKING:
     import torch

@@ -25,12 +25,13 @@ from hdt.run.source import real_data, same_data
 from hdt.system import machine
 from hdt.system.errors import require
 from hdt.system.machine import device_of
+from hdt.training.fit import CHECKS
 from hdt.training.loop import Outcome, WatchStep, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.loop import Plan, tune
-from hdt.tuning.record import ForecasterRecord
+from hdt.tuning.record import RECORD, ForecasterRecord
 from hdt.tuning.residuals import lacking_noise
 from hdt.tuning.rows import Rows
 from hdt.tuning.score import entries, predictor, score
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
 PASSES = 4  # over the training windows at most, and
 STEPS = (400, 4000)  # within these
-CHECKS = 20  # looks at the validation part
 MIX, FEW = 2, 20_000  # windows per sample where there are so few of them
 SMALL = 5_000_000  # parameters; larger networks are tuned with smaller steps
 RATES = {True: (1e-3, 1e-4), False: (1e-4, 1e-5, 1e-6)}
@@ -98,7 +98,7 @@ class MoiraiForecaster(Forecaster):
         network = bases.load_base(folder)
         require(
             patch in network.patch_sizes,
-            f"{folder / 'forecaster.json'}: training.patch {patch!r} is none of the network's",
+            f"{folder / RECORD}: training.patch {patch!r} is none of the network's",
         )
         return cls(record, network)
 
@@ -177,8 +177,8 @@ def tune_values(
         machine.peak_memory(on) as peak,
     ):
         network.to(on).eval()
-        validation = _validation(panel, context, horizon)
-        patch = choose_patch(network, panel, context, horizon) if patch is None else patch
+        validation = validation_windows(panel, context, horizon)
+        patch = choose_patch(network, validation, context) if patch is None else patch
         network.cpu()  # the candidates go where it was
         real = Rows(panel.part("train")[None], context, horizon)
         lacking = lacking_noise(train, real, context) if noise else None
@@ -227,14 +227,14 @@ def tune_values(
     return MoiraiForecaster(record, network)
 
 
-def choose_patch(network: MoiraiModule, panel: Panel, context: int, horizon: int) -> int:
+def choose_patch(network: MoiraiModule, validation: Float[Tensor, "n window"], context: int) -> int:
     """The patch size that serves the network best on the real validation part, before any tuning."""
-    validation = _validation(panel, context, horizon)
-    tried = {size: crps(network, validation, context, size) for size in _fitting(network, context, horizon)}
+    sizes = _fitting(network, context, validation.shape[1] - context)
+    tried = {size: crps(network, validation, context, size) for size in sizes}
     return min(tried, key=lambda size: tried[size])
 
 
-def _validation(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
+def validation_windows(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
     """Windows of the real validation part, evenly spaced over time and channels."""
     return Rows(panel.part("val", context)[None], context, horizon).evenly(VALIDATION_WINDOWS)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hdt.data.columns import listed
 from hdt.data.frames import parse_step
 from hdt.data.series import Scaler
 from hdt.run.records import Strict, in_words
@@ -117,8 +117,3 @@ def read_weights(network: nn.Module, folder: Path) -> None:
     require(not wrong, f"{file}: {listed(sorted(wrong))} do not fit {RECORD}")
     require(all(bool(t.isfinite().all()) for t in tensors.values()), f"{file}: holds values that are not finite")
     network.load_state_dict(tensors)
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """The first names of a list, and how many more there are."""
-    return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "")

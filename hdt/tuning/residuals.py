@@ -18,7 +18,7 @@ from hdt.tuning.rows import Rows
 
 RIDGE = 0.01  # relative to the mean diagonal
 WINDOWS = 8192  # evenly spaced
-EPS = 1e-5
+EPS = 1e-5  # in the deviation of a context: a flat one has none
 
 
 def lacking_noise(own: Rows, real: Rows, context: int) -> Float[Tensor, " H"]:

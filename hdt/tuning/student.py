@@ -20,10 +20,11 @@ from hdt.students import STUDENTS, Student, Training, build
 from hdt.system import machine
 from hdt.system.errors import InputError, require
 from hdt.system.machine import device_of
+from hdt.system.options import LARGEST
 from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, errors, fit
 from hdt.training.loop import Diverged, WatchStep, several
 from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.record import WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
+from hdt.tuning.record import RECORD, WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
 
 
 class StudentForecaster(Forecaster):
@@ -73,7 +74,7 @@ class StudentForecaster(Forecaster):
 
     @classmethod
     def _read(cls, folder: Path, record: ForecasterRecord) -> StudentForecaster:
-        require(record.scaler is not None, f"{folder / 'forecaster.json'}: scaler: a {record.model} needs one")
+        require(record.scaler is not None, f"{folder / RECORD}: scaler: a {record.model} needs one")
         network = build(record.model, record.context, record.horizon, record.channels or len(record.columns), seed=0)
         read_weights(network, folder)
         return cls(record, network)
@@ -144,7 +145,7 @@ def tune_student(
     :class:`hdt.system.errors.InputError` for bad input, a diverging training and lack of memory.
     """
     require(model in STUDENTS, f"unknown student {model!r}; known: {', '.join(STUDENTS)}")
-    require(lr is None or 0 < lr < 1e37, f"lr={lr}: expected a positive number")
+    require(lr is None or 0 < lr < LARGEST, f"lr={lr}: expected a positive number")
     require(batch is None or batch >= 1, f"batch={batch}: at least one window is needed")
     origin = None if base is None else _base(base, model, context, horizon)
     if origin is not None:
