@@ -43,9 +43,13 @@ def command(found: pd.DataFrame) -> str:
 
 
 def title(found: pd.DataFrame) -> str:
-    """The name of a file of results: the data set, and what was unusual in the training."""
+    """The name of a file of results: the data set, and what was unusual in the training, or that networks trained."""
     own = found.iloc[0]
-    return own["data"] + ("" if own["validation"] else "-no-validation") + ("-augment" if own["augment"] else "")
+    networks = bool(own["validation"]) and found["student"].nunique() > 1
+    return (
+        own["data"] + ("" if own["validation"] else "-no-validation") + ("-augment" if own["augment"] else "")
+        + ("-networks" if networks else "")
+    )  # fmt: skip
 
 
 def keep(folder: Path, commit: str) -> Path:
