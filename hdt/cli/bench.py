@@ -33,6 +33,7 @@ def compare(
     augment: Augment = False,
     no_validation: NoValidation = False,
     device: Device = "auto",
+    workers: Annotated[int, Option(min=1, help="Processes that share the work.")] = 1,
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +53,7 @@ def compare(
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
-    how = {"augment": augment, "validation": not no_validation, "device": device}
+    how = {"augment": augment, "validation": not no_validation, "device": device, "workers": workers}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
 
 

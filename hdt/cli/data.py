@@ -72,7 +72,8 @@ def data_info(
     )  # fmt: skip
     facts: dict[str, Any] = {
         "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
-        "first": str(panel.index[0]), "last": str(panel.index[-1]), "borders": list(panel.borders),
+        "first": str(panel.index[0]), "last": str(panel.index[-1]),
+        "borders": "the last windows" if panel.last_windows else list(panel.borders),
         "columns": list(panel.columns), "notices": list(panel.notices),
     }  # fmt: skip
     if known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -18,15 +18,14 @@ from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.methods import METHODS
 from hdt.evaluation import naive, published
-from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, cached, check, summary
+from hdt.evaluation.cells import Cell, Work, by_workers, in_turn
+from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, check, summary
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
-from hdt.run.distilled import Distilled
 from hdt.students import STUDENTS
 from hdt.system import folders, machine
-from hdt.system.errors import InputError, require
-from hdt.system.fingerprint import fingerprint
+from hdt.system.errors import require
 
 ALWAYS = ("random", "full")
 COLUMNS = (
@@ -34,18 +33,8 @@ COLUMNS = (
     "published", "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
 )  # fmt: skip
 FACTS = ("floats", "distill_seconds", "distance_start", "distance_nearest")
-CELLS, CELL_TABLE = "cells", "cells.csv"  # in its folder: a file per training, and all of them together
+CELL_TABLE = "cells.csv"  # in its folder: every training
 SETTING = ("length", "context", "horizon")
-
-
-class Cell(NamedTuple):
-    """One training: which method at which settings (None for full data), student and seed."""
-
-    method: str
-    varied: Any
-    settings: config.Settings | None
-    student: str
-    seed: int
 
 
 @machine.memory_refusal("lower --context or --horizon, choose a smaller --student, or --device cpu")
@@ -60,6 +49,7 @@ def compare(
     validation: bool = True,
     device: str = "auto",
     out: str | Path | None = None,
+    workers: int = 1,
     watch: WatchTraining | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -69,7 +59,8 @@ def compare(
     ``vary`` repeats the comparison for several values of one setting, such as ``{"length": [240, 384]}``. ``settings``
     are those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
     ``out`` and is taken up from there, and every seed's errors to its ``cells.csv`` (see :mod:`hdt.evaluation.paired`);
-    without ``out`` only rows of full data are kept.
+    without ``out`` only rows of full data are kept. ``workers`` processes share the work, and the threads: errors are
+    those of one process with as many threads as each of them has.
 
     Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units), ``mase``,
     ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
@@ -78,6 +69,7 @@ def compare(
     """
     chosen = list(STUDENTS) if students is None else list(students)
     check(chosen, seeds)
+    require(workers >= 1, f"workers={workers}: at least one is needed")
     names = _names(methods)
     name, values = _varied(vary)
     loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
@@ -99,70 +91,17 @@ def compare(
     ]
     work = Work(panel, evaluator, None if out is None else Path(out))
     scores: dict[tuple[str, Any, str], list[Score]] = {}
-    for done, cell in enumerate(cells):
-        if watch is not None:
-            watch(f"{cell.method}, {cell.student}, seed {cell.seed}", done, len(cells))
-        scores.setdefault((cell.method, cell.varied, cell.student), []).append(work.score(cell))
+    found = in_turn(work, cells, watch) if workers == 1 else by_workers(work, cells, workers, watch)
+    for cell, score in zip(cells, found, strict=True):
+        scores.setdefault((cell.method, cell.varied, cell.student), []).append(score)
     if watch is not None:
         watch("done", len(cells), len(cells))
     if out is not None:
         folders.write(Path(out) / CELL_TABLE, _seeds(cells, scores, evaluator, first).to_csv(index=False))
     for kind in naive.NAIVE:
-        found = evaluator.score_naive(kind)
-        scores |= {} if found is None else {(kind, None, student): [found] for student in chosen}
+        forecast = evaluator.score_naive(kind)
+        scores |= {} if forecast is None else {(kind, None, student): [forecast] for student in chosen}
     return _table(scores, name, panel, first)
-
-
-class Work:
-    """Computes cells, or finds them in the folder."""
-
-    def __init__(self, panel: Panel, evaluator: Evaluator, folder: Path | None) -> None:
-        self.panel, self.evaluator, self.folder = panel, evaluator, folder
-        self.last: tuple[str, Distilled] | None = None
-        if folder is not None:
-            try:
-                others = folder.is_dir() and not (folder / CELLS).is_dir() and any(folder.iterdir())
-                require(not others, f"{folder} exists and holds no comparison; choose another --out")
-                (folder / CELLS).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
-
-    def score(self, cell: Cell) -> Score:
-        """The score of a cell, with the facts of its distillation."""
-        if cell.settings is None:
-            return self.evaluator.score_full(cell.student, cell.seed)
-        run = produce.key(self.panel, cell.settings)
-
-        def compute() -> Score:
-            distilled = self.distilled(cell, run)
-            info = distilled.info
-            return {
-                **self.evaluator.score(cell.student, distilled.values, cell.seed),
-                "floats": info.floats,
-                "distill_seconds": info.seconds,
-                "distance_nearest": info.distance.nearest,
-                **({} if info.distance.start is None else {"distance_start": info.distance.start}),
-            }
-
-        if self.folder is None:
-            return compute()
-        key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
-        return cached(self.folder / CELLS / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
-
-    def distilled(self, cell: Cell, run: str) -> Distilled:
-        """The distillation of a cell, shared by its students."""
-        if self.last is not None and self.last[0] == run:
-            return self.last[1]
-        assert cell.settings is not None
-        folder = None if self.folder is None else self.folder / "runs" / f"{cell.method}-{cell.seed}-{run}"
-        if folder is not None and folder.is_dir():
-            distilled = Distilled.load(folder)
-        else:
-            distilled = produce.distill_panel(self.panel, cell.settings)
-            if folder is not None:
-                distilled.save(folder)
-        self.last = run, distilled
-        return distilled
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:

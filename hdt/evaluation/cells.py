@@ -1,0 +1,138 @@
+"""The cells of a comparison: one distillation and one training each, computed here or by several processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hdt.data.series import Panel
+from hdt.distillation import config
+from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached
+from hdt.run import produce
+from hdt.run.distilled import Distilled
+from hdt.system.errors import InputError, require
+from hdt.system.fingerprint import fingerprint
+
+CELLS = "cells"  # in a comparison's folder: a file per training
+
+
+class Cell(NamedTuple):
+    """One training: which method at which settings (None for full data), student and seed."""
+
+    method: str
+    varied: Any
+    settings: config.Settings | None
+    student: str
+    seed: int
+
+
+class Work:
+    """Computes cells, or finds them in the folder."""
+
+    def __init__(self, panel: Panel, evaluator: Evaluator, folder: Path | None) -> None:
+        self.panel, self.evaluator, self.folder = panel, evaluator, folder
+        self.last: tuple[str, Distilled] | None = None
+        if folder is not None:
+            try:
+                others = folder.is_dir() and not (folder / CELLS).is_dir() and any(folder.iterdir())
+                require(not others, f"{folder} exists and holds no comparison; choose another --out")
+                (folder / CELLS).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
+
+    def score(self, cell: Cell) -> Score:
+        """The score of a cell, with the facts of its distillation."""
+        if cell.settings is None:
+            return self.evaluator.score_full(cell.student, cell.seed)
+        run = produce.key(self.panel, cell.settings)
+
+        def compute() -> Score:
+            distilled = self.distilled(cell, run)
+            info = distilled.info
+            return {
+                **self.evaluator.score(cell.student, distilled.values, cell.seed),
+                "floats": info.floats,
+                "distill_seconds": info.seconds,
+                "distance_nearest": info.distance.nearest,
+                **({} if info.distance.start is None else {"distance_start": info.distance.start}),
+            }
+
+        if self.folder is None:
+            return compute()
+        key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
+        return cached(self.folder / CELLS / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+
+    def distilled(self, cell: Cell, run: str) -> Distilled:
+        """The distillation of a cell, shared by its students."""
+        if self.last is not None and self.last[0] == run:
+            return self.last[1]
+        assert cell.settings is not None
+        folder = None if self.folder is None else self.folder / "runs" / f"{cell.method}-{cell.seed}-{run}"
+        if folder is not None and folder.is_dir():
+            distilled = Distilled.load(folder)
+        else:
+            distilled = produce.distill_panel(self.panel, cell.settings)
+            if folder is not None:
+                distilled.save(folder)
+        self.last = run, distilled
+        return distilled
+
+
+def in_turn(work: Work, cells: Sequence[Cell], watch: WatchTraining | None) -> Iterator[Score]:
+    """The scores of all cells, one after the other."""
+    for done, cell in enumerate(cells):
+        if watch is not None:
+            watch(f"{cell.method}, {cell.student}, seed {cell.seed}", done, len(cells))
+        yield work.score(cell)
+
+
+def by_workers(work: Work, cells: Sequence[Cell], workers: int, watch: WatchTraining | None) -> list[Score]:
+    """The same by so many processes, which share the threads of this one.
+
+    What one distillation serves is one task. Raises :class:`hdt.system.errors.InputError` when a process was killed;
+    what is finished is kept in the folder.
+    """
+    groups = groupby(range(len(cells)), lambda n: cells[n]._replace(student="", settings=None))
+    together = [list(group) for _, group in groups]
+    tasks = [part for group in together for part in ([group] if cells[group[0]].settings else [[n] for n in group])]
+    threads = max(1, torch.get_num_threads() // workers)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work.evaluator, work.folder, threads))
+    try:
+        waiting = {pool.submit(_compute, [cells[n] for n in task]): task for task in tasks}
+        scores: dict[int, Score] = {}
+        for future in as_completed(waiting):
+            task = waiting[future]
+            scores |= dict(zip(task, future.result(), strict=True))
+            if watch is not None:
+                watch(f"{cells[task[0]].method}, seed {cells[task[0]].seed}", len(scores), len(cells))
+        return [scores[n] for n in range(len(cells))]
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process was killed, for lack of memory most likely; what is finished is kept, so run the same "
+            "command again with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_work: Work  # of this process, when it is a worker
+
+
+def _begin(evaluator: Evaluator, folder: Path | None, threads: int) -> None:
+    """What a worker does first: it takes the data and leaves Ctrl-C to its parent."""
+    global _work
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(threads)
+    _work = Work(evaluator.panel, evaluator, folder)
+
+
+def _compute(task: list[Cell]) -> list[Score]:
+    return [_work.score(cell) for cell in task]

@@ -1,0 +1,43 @@
+"""A comparison by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import SMALL
+
+import hdt
+
+REQUEST: dict[str, Any] = {
+    "methods": ["herding"], "students": ["dlinear"], "seeds": 2, "validation": False, "length": SMALL["length"],
+    "context": SMALL["context"], "horizon": SMALL["horizon"],
+}  # fmt: skip
+
+
+def test_several_processes_compute_what_one_does_and_a_killed_one_loses_nothing(frame: pd.DataFrame) -> None:
+    def kill(label: str, done: int, total: int) -> None:
+        if done:
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    with pytest.raises(hdt.InputError, match=r"a worker process was killed, .* again with fewer --workers"):
+        hdt.compare(frame, out="several", workers=2, watch=kill, **REQUEST)
+    seen: list[int] = []
+    several = hdt.compare(
+        frame, out="several", workers=2, watch=lambda label, done, total: seen.append(done), **REQUEST
+    )
+    alone = hdt.compare(frame, out="alone", **REQUEST)
+    errors = ["method", "student", "mse", "mse_std", "mae", "mase", "validation_mse", "floats", "ratio_to_full"]
+    pd.testing.assert_frame_equal(several[errors], alone[errors])
+    names = [sorted(path.name for path in Path(folder, "cells").iterdir()) for folder in ("several", "alone")]
+    assert names[0] == names[1] and len(names[0]) == 4  # random and herding
+    assert seen == sorted(seen) and seen[-1] == 6
+
+
+def test_less_than_one_process_is_refused(frame: pd.DataFrame) -> None:
+    with pytest.raises(hdt.InputError, match="workers=0: at least one is needed"):
+        hdt.compare(frame, workers=0, **REQUEST)
