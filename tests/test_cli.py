@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -497,3 +498,22 @@ def test_help_is_quick_to_import_and_complete() -> None:
     assert shown.returncode == 0
     for name in ("distill", "evaluate", "compare", "finetune", "recipes", "report", "data", "cite", "doctor"):
         assert name in shown.stdout
+
+
+def test_channels_is_a_number_or_all(run: Any, tmp_path: Path) -> None:
+    many = make_frame(columns=tuple(f"c{n}" for n in range(34)))
+    many.rename_axis("date").to_csv("many.csv")
+    words = ("distill", "many.csv", "--method", "wiener", "--context", 12, "--horizon", 6, "--length", 48)
+    words = (*words, "--iterations", 1, "--option", "features=4", "--option", "draws=1")
+    done = run(*words, "--out", "few")
+    assert done.code == 0 and "8 synthetic channels stand for all 34, in scaled units; --channels all" in done.err
+    assert pd.read_parquet(tmp_path / "few" / "synthetic.parquet").shape[1] == 1 + 8  # the stamps
+    assert run(*words, "--channels", "all", "--out", "each").code == 0
+    each = pd.read_parquet(tmp_path / "each" / "synthetic.parquet")
+    assert list(each.columns) == ["date", *many.columns]
+    assert "channels: all" in (tmp_path / "each" / "recipe.yaml").read_text(encoding="utf-8")
+    again = run("distill", "--recipe", tmp_path / "each" / "recipe.yaml", "--out", "again")
+    assert again.code == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "again" / "synthetic.parquet"), each)
+    wrong = run(*words, "--channels", "some", "--out", "none")
+    assert wrong.code == 2 and "--channels some: expected a whole number or all" in wrong.err

@@ -134,6 +134,18 @@ def test_unreadable_lengths_are_found_before_the_loop() -> None:
         hdt.distill(make_frame(40), length=40, context=24, horizon=6, k=4)
 
 
+def test_many_channels_are_pooled_unless_all_are_asked_for() -> None:
+    assert config.resolve(None, 32, method="wiener").channels is None
+    assert config.resolve(None, 33, method="wiener").channels == 8
+    assert config.resolve(None, 33, method="wiener", channels="all").channels is None
+    assert config.resolve(None, 33, method="wiener", channels=12).channels == 12
+    assert config.resolve(None, 33, method="hdt").channels is None  # matches every channel with its own
+    assert config.resolve(None, 65, method="mtt", channels="all").channel_batch == 32
+    assert config.resolve("Electricity", method="fred-wiener").channels == 8
+    with pytest.raises(InputError, match="channels"):
+        config.resolve(None, 33, method="wiener", channels="every")
+
+
 def test_fewer_channels_are_for_objectives_that_pool_them() -> None:
     settings = config.resolve("ETTh1", method="wiener", channels=3)
     assert settings.channels == 3 and settings.sequences == 1

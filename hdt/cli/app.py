@@ -70,7 +70,9 @@ def distill(
     method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
-    channels: Annotated[int | None, Option(help="Synthetic channels, if fewer than real ones.")] = None,
+    channels: Annotated[
+        str | None, Option(help="Synthetic channels, or all; more than 32 become 8 by default.")
+    ] = None,
     channel_batch: Annotated[
         int | None, Option(help="Channels per iteration: by default 32 beyond 64, else all.")
     ] = None,
@@ -110,7 +112,7 @@ def distill(
 ) -> None:
     """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
     from hdt.distillation.loop import KEEP_SECONDS
-    from hdt.distillation.recipe import number_or_auto, parse_options, read_recipe
+    from hdt.distillation.recipe import number_or_all, number_or_auto, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target
 
@@ -120,6 +122,8 @@ def distill(
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
     flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
     flags |= {name: number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
+    if "channels" in flags:
+        flags["channels"] = number_or_all("channels", flags["channels"])
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **parse_options(option), **flags}

@@ -19,6 +19,8 @@ from hdt.system.parts import Shape
 
 Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
+ALL = "all"  # synthetic channels: one for each real one
+SEVERAL_CHANNELS, PROTOTYPES = 32, 8  # beyond so many channels, so many stand for all, where the objective pools them
 MANY_CHANNELS, CHANNEL_BATCH = 64, 32  # beyond so many channels, an iteration works on a group of so many
 SHOWN = 80  # characters of a wrong value in an error
 
@@ -52,10 +54,14 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     A single channel is distilled to two sequences, others to one: with one, its constant level would be
     absorbed by a student's bias and teach nothing (recipes/LOG.md). Names that are not settings are
     hyperparameters of the objective or the parameterization, such as ``k`` and ``lam``; ``None`` means "not
-    given". ``budget``, stored floats at most, sets length and channels. Raises :class:`InputError` naming the
-    first setting that is unknown or out of range.
+    given". ``budget``, stored floats at most, sets length and channels. Of more than ``SEVERAL_CHANNELS`` real ones,
+    ``PROTOTYPES`` stand for all where the objective pools them; ``channels="all"`` keeps each. Raises
+    :class:`InputError` naming the first setting that is unknown or out of range.
     """
     given = {name: value for name, value in given.items() if value is not None}
+    fixed = set(given)
+    if given.get("channels") == ALL:
+        del given["channels"]
     method = METHODS[given.get("method", "hdt")]
     entry = registry.find(data) if isinstance(data, str) else None
     if real_channels is None and entry is not None:
@@ -77,7 +83,7 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     own = {name: value for name, value in given.items() if name in Settings.model_fields}
     settings = validated(Settings, {**defaults, **own})
     if real_channels is not None:
-        settings = _sized(settings, budget, set(own), real_channels)
+        settings = _sized(settings, budget, fixed, real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
     if settings.parameterization == method.parameterization:
@@ -103,12 +109,15 @@ def _sized(settings: Settings, budget: int | None, fixed: set[str], real_channel
     objective pools them, then length. ``fixed`` names what the caller decided.
     """
     channels, sequences, length = settings.channels or real_channels, settings.sequences, settings.length
+    pools = OBJECTIVES[settings.objective].pools_channels
     require(channels <= real_channels, f"channels={channels}, but the data has {real_channels}; lower --channels")
     if budget is not None:
         require(isinstance(budget, int) and budget >= 1, f"budget={budget}: expected a positive number of floats")
         require("length" not in fixed, "budget and length both decide how many steps; give one of them")
-        if "channels" not in fixed and OBJECTIVES[settings.objective].pools_channels:
+        if "channels" not in fixed and pools:
             channels = max(1, min(channels, budget // (sequences * length)))
+    elif "channels" not in fixed and pools and channels > SEVERAL_CHANNELS:
+        channels = PROTOTYPES
     if channels == 1 and "sequences" not in fixed:
         sequences = 2
     if budget is not None:

@@ -34,7 +34,6 @@ from hdt.system.options import SIZE
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
-PROTOTYPES = 8  # channels that stand for all series where these differ in length
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
 
 
@@ -119,8 +118,19 @@ def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Setti
         f"{panel.name}: its series differ in length, and objective {resolved.objective!r} takes only series that share "
         f"their stamps; choose --method {', '.join(possible[:-1])} or {possible[-1]}",
     )
-    prototypes = min(PROTOTYPES, panel.channels - 1) if resolved.channels is None else resolved.channels
+    prototypes = settings.get("channels")
+    require(prototypes != config.ALL, f"{panel.name}: its series differ in length; give a number of --channels")
+    if prototypes is None:
+        prototypes = min(config.PROTOTYPES, panel.channels - 1)
     return config.resolve(panel.source, panel.channels, **{**settings, "channels": prototypes})
+
+
+def _few(panel: Panel, settings: Settings) -> str | None:
+    """One line when few channels stand for many without having been asked for, most likely."""
+    if settings.channels != config.PROTOTYPES or not (panel.unequal or panel.channels > config.SEVERAL_CHANNELS):
+        return None
+    keep = "" if panel.unequal else "; --channels all keeps each"
+    return f"{settings.channels} synthetic channels stand for all {panel.channels}, in scaled units{keep}"
 
 
 def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
@@ -213,7 +223,9 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 layout=vars(panel.layout),
                 train_sha256=panel.train_sha256,
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
-                notices=[readable(notice) for notice in (*panel.notices, little, drift) if notice],
+                notices=[
+                    readable(notice) for notice in (*panel.notices, _few(panel, settings), little, drift) if notice
+                ],
             ),
             scaler_mean=panel.scaler.mean.tolist(),
             scaler_std=panel.scaler.std.tolist(),
