@@ -2,7 +2,7 @@
 
 Tables are generated: daily and weekly cycles of random amplitude and phase per channel, and AR(1) noise. Every cell is
 a process of its own, so that its peak memory is its own. Small unless told otherwise; Traffic's shape is
-``--rows 17544 --channels 8 64 862``. ``--batches 8 64`` distils each table with so many channels per iteration, and
+``--rows 17544 --channels 8 64 862``. All channels are kept unless ``--prototypes 8`` says how many. ``--batches 8 64`` distils each table with so many channels per iteration, and
 ``--check`` adds the full loss of the objective, all channels at once, the mean over 16 draws, and DLinear's test error
 at its published learning rate.
 """
@@ -44,11 +44,14 @@ def cell(method: str, channels: int, batch: int | None, args: argparse.Namespace
     frame = table(args.rows, channels)
     given = {} if args.iterations is None else {"iterations": args.iterations}
     began, used = time.perf_counter(), time.process_time()
-    distilled = hdt.distill(frame, method=method, channel_batch=batch, seed=args.seed, **given)
+    distilled = hdt.distill(
+        frame, method=method, channels=args.prototypes, channel_batch=batch, seed=args.seed, **given
+    )
     row = {
         "method": method,
         "channels": channels,
-        "at once": distilled.info.settings.channel_batch or channels,
+        "synthetic": distilled.values.shape[2],
+        "at once": distilled.info.settings.channel_batch or distilled.values.shape[2],
         "seconds": round(time.perf_counter() - began, 1),
         "CPU seconds": round(time.process_time() - used, 1),
         "peak MB": distilled.info.peak_rss_mb,
@@ -81,6 +84,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, nargs="+", default=[8, 64, 128])
     parser.add_argument("--methods", nargs="+", default=["hdt", "wiener", "fred-wiener"])
     parser.add_argument("--batches", type=int, nargs="+", default=[None], help="channels per iteration")
+    parser.add_argument("--prototypes", default="all", type=lambda text: text if text == "all" else int(text))
     parser.add_argument("--iterations", type=int, help="instead of each method's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check", action="store_true", help="full loss and test error, too")
