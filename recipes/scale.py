@@ -2,7 +2,8 @@
 
 Tables are generated: daily and weekly cycles of random amplitude and phase per channel, and AR(1) noise. Every cell is
 a process of its own, so that its peak memory is its own. Small unless told otherwise; Traffic's shape is
-``--rows 17544 --channels 8 64 862``. All channels are kept unless ``--prototypes 8`` says how many. ``--batches 8 64`` distils each table with so many channels per iteration, and
+``--rows 17544 --channels 8 64 862``. All channels are kept unless ``--prototypes 8`` says how many. ``--batches 8 64``
+distils each table with so many channels per iteration, and
 ``--check`` adds the full loss of the objective, all channels at once, the mean over 16 draws, and DLinear's test error
 at its published learning rate.
 """
