@@ -11,8 +11,8 @@ from hdt.students import STUDENTS, Training
 
 SETTING = ["--length", "48", "--context", "12", "--horizon", "6", "--option", "iterations=3"]
 ROW = {
-    "method", "student", "mse", "mse_std", "mae", "mae_std", "validation_mse", "seeds", "ratio_to_full", "published",
-    "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
+    "method", "student", "mse", "mse_std", "mae", "mae_std", "mase", "validation_mse", "seeds", "ratio_to_full",
+    "published", "floats", "distill_seconds", "train_seconds", "train_speedup", "distance_start", "distance_nearest",
 }  # fmt: skip
 Run = Callable[..., Result]
 

@@ -194,7 +194,7 @@ def evaluate(
 def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
-        keys = ("student", "mse", "mse_std", "mae", "mae_std", "mase", "seeds", "train_seconds")
+        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
         return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
     headings = ["student", "trained on", "MSE", "MAE", "MASE", "vs full", "training"]
     cells = [
