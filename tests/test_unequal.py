@@ -69,6 +69,16 @@ def test_the_last_windows_validate_and_test_and_short_series_are_named() -> None
         hdt.distill(long_frame({"a": 10, "b": 12}), **QUICK)
 
 
+def test_a_series_begins_with_its_first_value_and_one_without_any_is_left_out() -> None:
+    frame = long_frame({"a": 150, "b": 90, "c": 60})
+    frame.loc[(frame["unique_id"] == "c"), "y"] = np.nan
+    frame.loc[frame.index[:20], "y"] = np.nan  # of a
+    panel = hdt.load(frame)
+    assert panel.columns == ("a", "b") and panel.starts is not None and panel.starts.tolist() == [0, 40]
+    assert "series of fewer than 3 rows are left out: 1 (first 'c')" in panel.notices
+    np.testing.assert_array_equal(panel.values[:, 0], own("a", frame)[20:])
+
+
 def test_a_split_that_was_asked_for_is_that_of_the_shortest_series() -> None:
     panel = hdt.load(long_frame({"a": 100, "b": 200}), split=[0.6, 0.2, 0.2])
     assert panel.borders == (160, 180, 200) and panel.for_windows(12, 6).borders == (160, 180, 200)
@@ -195,7 +205,7 @@ def test_prototypes_come_back_long_with_ids_of_their_own(tmp_path: Path) -> None
     table = hdt.evaluate(loaded, frame, seeds=1)
     assert table["trained_on"].tolist() == ["distilled", "random", "full", "last value"]
     assert np.isfinite(table[["mse", "mae", "mase"]].to_numpy()).all()
-    assert hdt.distill(frame, **{**QUICK, "channels": None}).values.shape[2] == 5  # eight, but fewer than the series
+    assert hdt.distill(frame, **{**QUICK, "channels": None}).values.shape[2] == 3  # eight, but at most half the series
     nearest = [nearest_distance(distilled.values, own[~np.isnan(own)][:, None]) for own in hdt.load(frame).for_windows(
         12, 6).part("train").T if (~np.isnan(own)).sum() >= 48]  # fmt: skip
     assert distilled.info.distance.nearest == pytest.approx(min(nearest), rel=1e-5)

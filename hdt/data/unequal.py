@@ -20,8 +20,9 @@ FEWEST = 3  # rows that tell a step
 def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Rows ``id``, ``time``, ``value`` in time order → one column per series, its first rows [C], and notices.
 
-    The index is that of the longest series. Every series is regular in itself, with the step that all share; ``freq``
-    makes rows that it lacks in between missing values. Raises :class:`hdt.system.errors.InputError` naming the series.
+    The index is that of the longest series. Every series begins with its first value and is regular in itself, with the
+    step that all share; ``freq`` makes rows that it lacks in between missing values. Raises
+    :class:`hdt.system.errors.InputError` naming the series.
     """
     found: dict[Any, pd.Series] = {}
     short: list[Any] = []
@@ -31,6 +32,7 @@ def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFra
         if freq is not None:
             series = series.reindex(grid(series.index, freq, what))
             absent += len(series) - len(own)
+        series = series.loc[series.first_valid_index() :] if series.notna().any() else series[:0]
         if len(series) < FEWEST:
             short.append(label)
             continue

@@ -121,7 +121,7 @@ def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Setti
     prototypes = settings.get("channels")
     require(prototypes != config.ALL, f"{panel.name}: its series differ in length; give a number of --channels")
     if prototypes is None:
-        prototypes = min(config.PROTOTYPES, panel.channels - 1)
+        prototypes = max(1, min(config.PROTOTYPES, panel.channels // 2))
     return config.resolve(panel.source, panel.channels, **{**settings, "channels": prototypes})
 
 
