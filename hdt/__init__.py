@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from hdt.evaluation.protocol import evaluate
     from hdt.run.distilled import Distilled
     from hdt.run.produce import distill
+    from hdt.students.wrapped import wrap
     from hdt.system.errors import InputError
     from hdt.tuning import Forecaster, finetune
 
-__all__ = ["Distilled", "Forecaster", "InputError", "compare", "distill", "evaluate", "finetune", "load"]
+__all__ = ["Distilled", "Forecaster", "InputError", "compare", "distill", "evaluate", "finetune", "load", "wrap"]
 
 _HOME = {
     "Distilled": "hdt.run.distilled",
@@ -25,6 +26,7 @@ _HOME = {
     "evaluate": "hdt.evaluation.protocol",
     "finetune": "hdt.tuning",
     "load": "hdt.data.datasets",
+    "wrap": "hdt.students.wrapped",
 }
 
 

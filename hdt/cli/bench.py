@@ -22,7 +22,9 @@ recipes = typer.Typer(help="List, show and run the recipes of published results.
 def compare(
     data: Annotated[str, Argument(help="Registry name, .csv or .parquet path, or folder of parquet files.")],
     method: Annotated[list[str] | None, Option(help="Method; repeat for several. All by default.")] = None,
-    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    student: Annotated[
+        list[str] | None, Option(help="Student or module:Network; repeat for several. All by default.")
+    ] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
@@ -130,7 +132,9 @@ def recipes_show(name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls
 @recipes.command("run")
 def recipes_run(
     name: Annotated[str, Argument(help="Recipe; see 'hdt recipes ls'.")],
-    student: Annotated[list[str] | None, Option(help="Student; repeat for several. All by default.")] = None,
+    student: Annotated[
+        list[str] | None, Option(help="Student or module:Network; repeat for several. All by default.")
+    ] = None,
     seeds: Annotated[int, Option(help="Distillations, one training of each student on each.")] = 3,
     augment: Augment = False,
     device: Device = "auto",

@@ -68,7 +68,8 @@ class Work:
         if self.folder is None:
             return compute()
         key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
-        return cached(self.folder / CELLS / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json", compute)
+        name = f"{cell.method}-{cell.student}-{cell.seed}-{key}.json".replace(":", ".")
+        return cached(self.folder / CELLS / name, compute)
 
     def distilled(self, cell: Cell, run: str) -> Distilled:
         """The distillation of a cell, shared by its students."""

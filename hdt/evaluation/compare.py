@@ -23,7 +23,7 @@ from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, c
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
-from hdt.students import STUDENTS
+from hdt.students import STUDENTS, Student
 from hdt.system import folders, machine
 from hdt.system.errors import require
 
@@ -42,7 +42,7 @@ def compare(
     data: str | Path | pd.DataFrame | Panel,
     *,
     methods: Sequence[str] | None = None,
-    students: Sequence[str] | None = None,
+    students: Sequence[str | type[Student]] | None = None,
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
     augment: bool = False,
@@ -67,9 +67,11 @@ def compare(
     distil and to train (medians), how much faster than training on full data, and the root mean square
     distances from the starting and from the nearest real segment. Raises :class:`hdt.system.errors.InputError`.
     """
-    chosen = list(STUDENTS) if students is None else list(students)
+    chosen = list(STUDENTS) if students is None else STUDENTS.names(students)
     check(chosen, seeds)
     require(workers >= 1, f"workers={workers}: at least one is needed")
+    own = [name for name in chosen if students and name not in students]
+    require(not own or workers == 1, f"student {', '.join(own)}: other processes cannot see a class; give its path")
     names = _names(methods)
     name, values = _varied(vary)
     loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}

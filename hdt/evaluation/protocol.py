@@ -29,7 +29,7 @@ from hdt.maths.blocks import common, long_enough
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import real_segments, some_channels
-from hdt.students import STUDENTS, Training, build
+from hdt.students import STUDENTS, Student, Training, build
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
@@ -169,7 +169,7 @@ def evaluate(
     distilled: Distilled,
     data: str | Path | pd.DataFrame | Panel | None = None,
     *,
-    students: Sequence[str] = ("dlinear",),
+    students: Sequence[str | type[Student]] = ("dlinear",),
     seeds: int = 3,
     device: str = "auto",
     augment: bool = False,
@@ -183,11 +183,13 @@ def evaluate(
     scaled units. ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
     says. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
     have one), which train nothing. Rows of full data are cached by data and settings. ``augment``,
-    ``validation``: see :class:`Evaluator`.
+    ``validation``: see :class:`Evaluator`. Students are names, paths to networks such as ``my.models:PatchTST``
+    (:mod:`hdt.students.wrapped`), or classes (:func:`hdt.wrap`).
     ``watch`` is called before each training with (label, done, total). Raises
     :class:`hdt.system.errors.InputError` for bad input.
     """
     info = distilled.info
+    students = STUDENTS.names(students)
     check(students, seeds)
     panel = real_data(distilled, data)
     same_data(distilled, panel)

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
 import torch
 
+from hdt.students import wrapped
 from hdt.students.contract import Student
+from hdt.system.errors import require
 from hdt.system.parts import Named, parts
 
-STUDENTS: Named[type[Student]] = Named("student", lambda: parts("hdt.students", "hdt.students", Student))
+
+class Students(Named[type[Student]]):
+    """Those of hdt and of installed packages, and any network at ``package.module:Name``, imported when asked for."""
+
+    @cached_property
+    def _foreign(self) -> dict[str, type[Student]]:
+        return {}
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str) and ":" in name and name not in self._foreign:
+            self._foreign[name] = wrapped.load(name)
+        return name in self._foreign or super().__contains__(name)
+
+    def __getitem__(self, name: str) -> type[Student]:
+        require(name in self, f"unknown student {name!r}; known: {', '.join(self)}, or package.module:Name")
+        return self._foreign[name] if name in self._foreign else super().__getitem__(name)
+
+    def names(self, students: Sequence[Any]) -> list[str]:
+        """The names of students given by name or as classes, which are known by theirs from then on."""
+        for student in students:
+            if isinstance(student, str):
+                continue
+            kind = isinstance(student, type) and issubclass(student, Student) and hasattr(student, "name")
+            require(kind, f"{student!r} is neither the name of a student nor one; hdt.wrap(network, name) makes one")
+            require(student.name not in self._found, f"student {student.name!r}: the name is taken; choose another")
+            self._foreign[student.name] = student
+        return [student if isinstance(student, str) else student.name for student in students]
+
+
+STUDENTS = Students("student", lambda: parts("hdt.students", "hdt.students", Student))
 
 
 def build(name: str, context: int, horizon: int, channels: int, seed: int) -> Student:

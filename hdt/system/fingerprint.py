@@ -48,16 +48,22 @@ def source(module: str) -> str:
 
 
 def _sources(code: Iterable[type | str]) -> dict[str, str]:
-    """Digests of the source of those modules and of all they import, by name."""
+    """Digests of the source of those modules and of all they import, by name, and of what classes call ``identity``."""
+    code = list(code)
     ahead = [part if isinstance(part, str) else part.__module__ for part in code]
     found: dict[str, str] = {}
     while ahead:
         module = ahead.pop()
         if module not in found:
             text = source(module)
-            found[module] = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+            found[module] = _digest(text)
             ahead += _followed(module, text)
-    return found
+    typed = {part.__name__: part.identity for part in code if isinstance(part, type) and hasattr(part, "identity")}
+    return {**found, **{name: _digest(text) for name, text in typed.items()}}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @cache

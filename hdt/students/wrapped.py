@@ -1,0 +1,104 @@
+"""Any network [B, L, C] → [B, H, C] as a student: a class or function of (context, horizon, channels) makes it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from importlib import import_module
+from typing import Any
+from uuid import uuid4
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hdt.students.contract import Student, Training
+from hdt.system.errors import InputError, require
+
+
+def wrap(factory: Any, name: str, training: Training | None = None) -> type[Student]:
+    """The student that trains ``factory(context, horizon, channels)``; by default AdamW at 1e-3, batches of 32.
+
+    Its learning rate is chosen like that of every student, from a fifth of it to five times it. Raises
+    :class:`hdt.system.errors.InputError` for what cannot be called.
+    """
+    require(callable(factory), f"student {name!r}: expected a class or function that makes a network, not {factory!r}")
+    try:
+        text = inspect.getsource(factory)
+    except (OSError, TypeError):  # typed in somewhere: nothing that was kept may be taken for it
+        text = uuid4().hex
+
+    class Wrapped(Student):
+        training_settings = training or Training(lr=1e-3)
+        mixes_channels = bool(getattr(factory, "mixes_channels", False))
+        identity = text
+
+        def __init__(self, context: int, horizon: int, channels: int) -> None:
+            super().__init__(context, horizon, channels)
+            self.network = _made(factory, name, context, horizon, channels)
+
+        def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
+            expected = (len(context), self.horizon, context.shape[2])
+            try:
+                forecast = self.network(context)
+            except RuntimeError as error:
+                if context.shape[2] == self.channels:
+                    raise
+                raise InputError(
+                    f"student {name!r} was trained on {self.channels} channels and fails on {context.shape[2]} "
+                    f"({_first_line(error)}); distil with --channels all"
+                ) from error
+            found = tuple(forecast.shape) if isinstance(forecast, Tensor) else type(forecast).__name__
+            require(
+                found == expected,
+                f"student {name!r}: of a context {tuple(context.shape)} it made {found}, not the forecast {expected}",
+            )
+            return forecast
+
+    Wrapped.name, Wrapped.__name__, Wrapped.__qualname__ = name, _label(factory), _label(factory)
+    Wrapped.__module__ = getattr(factory, "__module__", None) or __name__
+    return Wrapped
+
+
+def load(path: str) -> type[Student]:
+    """The student at ``package.module:Name``: a :class:`Student`, or a class or function for :func:`wrap`.
+
+    Modules of the current folder are found, too. Raises :class:`hdt.system.errors.InputError` when there is none.
+    """
+    module, _, label = path.partition(":")
+    here, sys.path[:] = sys.path[:], [*sys.path, os.getcwd()]
+    try:
+        found: Any = import_module(module)
+        for part in label.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever somebody else's module raises
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise InputError(f"student {path!r} cannot be imported ({reason}); expected package.module:Name") from error
+    finally:
+        sys.path[:] = here
+    if not (inspect.isclass(found) and issubclass(found, Student)):
+        return wrap(found, path)
+    require("training_settings" in dir(found), f"student {path!r} declares no training_settings")
+    return type(found.__name__, (found,), {"name": path, "__module__": found.__module__})
+
+
+def _made(factory: Any, name: str, *size: int) -> nn.Module:
+    try:
+        network = factory(*size)
+    except TypeError as error:
+        raise InputError(
+            f"student {name!r} cannot be made of (context, horizon, channels) = {size} ({_first_line(error)}); "
+            "name a function of these that returns the network"
+        ) from error
+    kind = type(network).__name__
+    require(isinstance(network, nn.Module), f"student {name!r}: expected a torch.nn.Module, got {kind}")
+    require(any(p.requires_grad for p in network.parameters()), f"student {name!r}: {kind} has nothing to learn")
+    return network
+
+
+def _label(factory: Any) -> str:
+    return str(getattr(factory, "__name__", type(factory).__name__))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:160]
