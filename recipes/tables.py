@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SAME = ("data", "length", "context", "horizon", "validation", "augment", "protocol")
-KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "validation_mse", "floats",
+KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "mase", "validation_mse", "floats",
         "validation", "augment", "protocol", "commit"]  # fmt: skip
 
 
@@ -59,7 +59,8 @@ def keep(folder: Path, commit: str) -> Path:
     naive = table[table["method"].isin(REFERENCES[1:])].assign(commit=commit)
     first = found.iloc[0]
     naive = naive.assign(**{name: first[name] for name in SAME})
-    whole = pd.concat([found, naive.assign(seed=0)])[KEPT]
+    whole = pd.concat([found, naive.assign(seed=0)])
+    whole = whole[[name for name in KEPT if name in whole]]
     target = HERE / "results" / f"{title(whole)}.csv"
     text = whole.to_csv(index=False, float_format="%.6g")
     target.write_text(f"# {command(found)}\n{text}", encoding="utf-8")
