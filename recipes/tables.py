@@ -23,8 +23,8 @@ HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SAME = ("data", "length", "context", "horizon", "validation", "augment", "protocol")
-KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "mase", "validation_mse", "floats",
-        "validation", "augment", "protocol", "commit"]  # fmt: skip
+KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "mase", "validation_mse",
+        "floats", "validation", "augment", "protocol", "commit"]  # fmt: skip
 
 
 def cells(name: str) -> pd.DataFrame:
