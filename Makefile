@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint tables mutate setup clean
+.PHONY: demo test lint tables mutate gpu setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/hdt distill co2 --out runs/demo --force
@@ -28,6 +28,10 @@ mutate: $(INSTALLED)  # which edits of the maths no test notices; takes hours, g
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mutate]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
 	$(BIN)/python -m mutmut results
+
+gpu: $(INSTALLED)  # the tests that need a GPU, and a table of seconds beside the CPU; without one, the CPU's alone
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu -p no:nbmake -o addopts="-q --strict-markers -rs"
+	$(BIN)/python recipes/gpu.py
 
 setup: $(INSTALLED)
 

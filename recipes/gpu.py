@@ -1,0 +1,116 @@
+"""What a GPU gains: python recipes/gpu.py, or make gpu, which runs the tests marked gpu first.
+
+Seconds of distilling, of training steps of the students and of fine-tuning steps of Moirai, on the CPU and on CUDA
+where there is one, in float32, bf16 and through torch.compile; medians of ``--rounds`` after one that does not count.
+With CUDA the table goes to recipes/gpu-DEVICE.md; without, it is printed with a note, and only small networks run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import hdt
+from hdt.students import STUDENTS, build
+from hdt.system import machine
+from hdt.training.fit import Running, fit
+
+WAYS = [("float32", False), ("bf16", False), ("float32", True)]  # precision, torch.compile
+SMALL_BASES = [str(Path(__file__).parent / "moirai" / "tiny")]
+BASES = ["random:small", "random:base", "random:large"]  # 14M, 91M and 311M weights
+
+
+def table(rows: int = 20_000, channels: int = 7) -> pd.DataFrame:
+    """A generated table of ETTh1's shape: daily cycles and noise."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(rows)[:, None] / 24 + np.arange(channels) / channels
+    index = pd.date_range("2016-07-01", periods=rows, freq="h")
+    return pd.DataFrame(np.sin(2 * np.pi * steps) + rng.normal(size=(rows, channels)), index=index)
+
+
+def seconds(work: Callable[[], Any], rounds: int) -> float:
+    """The median of so many runs."""
+    found = []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - begun)
+    return statistics.median(found)
+
+
+def rows(devices: list[str], steps: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """One row per piece of work and way, its seconds by device; what cannot run says why."""
+    panel = hdt.load(table())
+    for method in ("wiener", "fred-wiener", "hdt"):
+        work = lambda device, m=method: hdt.distill(panel, method=m, iterations=steps, device=device)  # noqa: E731
+        yield {"work": f"distil, {method}, {steps} iterations", "way": "float32", **timed(work, devices, rounds)}
+    series = torch.tensor(panel.part("train"), dtype=torch.float32)
+    for name, (precision, compiled) in ((name, way) for name in STUDENTS for way in WAYS):
+        running = Running(precision, compile=compiled, steps=steps)
+
+        def train(device: str, name: str = name, running: Running = running) -> None:
+            student = build(name, 96, 96, series.shape[1], 0).to(device)
+            way = replace(student.training_settings, patience=99)
+            fit(student, series[None].to(device), series[:192].to(device), 0, way, running)
+
+        way = precision + (", compiled" if compiled else "")
+        yield {"work": f"{name}, {steps} steps", "way": way, **timed(train, devices, rounds)}
+    distilled = hdt.distill(panel, method="wiener", iterations=5)
+    for base, precision in ((b, p) for b in SMALL_BASES + BASES * ("cuda" in devices) for p in ("float32", "bf16")):
+
+        def tune(device: str, base: str = base, precision: str = precision) -> None:
+            hdt.finetune(distilled, base=base, steps=steps, lr=1e-5, device=device, precision=precision, patch=32)
+
+        own = [device for device in devices if device == "cuda" or base in SMALL_BASES]
+        yield {"work": f"Moirai {Path(base).name}, {steps} steps", "way": precision, **timed(tune, own, rounds)}
+
+
+def timed(work: Callable[[str], Any], devices: list[str], rounds: int) -> dict[str, str]:
+    """Seconds by device, after one run that does not count."""
+    found = {}
+    for device in devices:
+        try:
+            work(device)
+            found[device] = f"{seconds(lambda device=device: work(device), rounds):.2f} s"  # type: ignore[misc]
+        except (hdt.InputError, RuntimeError) as error:  # no compiler, too little memory
+            found[device] = str(error).strip().splitlines()[0][:60]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    lines = []
+    for row in rows(devices, args.steps, args.rounds):
+        lines.append(f"| {row['work']} | {row['way']} | {' | '.join(row.get(device, '') for device in devices)} |")
+        print(lines[-1], flush=True)
+    names = {device: machine.device_name(device) for device in devices}
+    head = f"| work | | {' | '.join(names[device] for device in devices)} |\n|{'---|' * (2 + len(devices))}"
+    text = (
+        f"`python recipes/gpu.py --steps {args.steps} --rounds {args.rounds}`, medians, torch {torch.__version__}\n\n"
+    )
+    text += "\n".join([head, *lines]) + "\n"
+    if "cuda" not in devices:
+        print(f"\nno CUDA device here: only the CPU ran, and of Moirai only the tiny one\n\n{text}")
+        return
+    file = Path(__file__).parent / f"gpu-{names['cuda'].replace(' ', '-')}.md"
+    file.write_text(f"# {names['cuda']} beside the CPU\n\n{text}", encoding="utf-8")
+    print(f"\nwritten: {file}")
+
+
+if __name__ == "__main__":
+    main()
