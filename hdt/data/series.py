@@ -209,9 +209,9 @@ class Panel:
         border (the evaluation protocol). Missing cells are interpolated within the part only.
         """
         values = self.original(part)
-        if context and part != "train":
-            before = np.concatenate([self.original(own) for own in PARTS[: PARTS.index(part)]])
-            values = np.concatenate([before[-min(context, len(before)) :], values])
+        for before in reversed(PARTS[: PARTS.index(part)]):
+            missing = self.rows(part).stop - self.rows(part).start + context - len(values)
+            values = np.concatenate([self.original(before)[-missing:], values]) if missing > 0 else values
         return self.scaler.transform(values)
 
     def original(self, part: Part) -> np.ndarray:
