@@ -1,7 +1,8 @@
 """The tables of README.md and recipes/README.md, written from the per-seed errors in recipes/results/.
 
     python recipes/tables.py                      # make tables: write them
-    python recipes/tables.py keep FOLDER COMMIT   # take up FOLDER/cells.csv of a hdt compare that ran at COMMIT
+    python recipes/tables.py keep FOLDER COMMIT   # take up FOLDER/cells.csv of a hdt compare that ran at COMMIT; a
+                                                  # suffix of the file's name may follow, such as -rivals
 
 A table stands between `<!-- table: KIND NAME… -->` and `<!-- end -->`; KIND is one of `errors` (a method per line, a
 student per column), `paired` (differences to the best method) and `mean` (ratio to full data, a data set per column).
@@ -52,7 +53,7 @@ def title(found: pd.DataFrame) -> str:
     )  # fmt: skip
 
 
-def keep(folder: Path, commit: str) -> Path:
+def keep(folder: Path, commit: str, suffix: str = "") -> Path:
     """Copy the cells of a comparison into results/, with the command and the commit that made them."""
     found = pd.read_csv(folder / "cells.csv").assign(commit=commit)
     table = pd.read_csv(folder / "table.csv")
@@ -61,7 +62,7 @@ def keep(folder: Path, commit: str) -> Path:
     naive = naive.assign(**{name: first[name] for name in SAME})
     whole = pd.concat([found, naive.assign(seed=0)])
     whole = whole[[name for name in KEPT if name in whole]]
-    target = HERE / "results" / f"{title(whole)}.csv"
+    target = HERE / "results" / f"{title(whole)}{suffix}.csv"
     text = whole.to_csv(index=False, float_format="%.6g")
     target.write_text(f"# {command(found)}\n{text}", encoding="utf-8")
     return target
@@ -125,6 +126,6 @@ def rewritten(text: str) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["keep"]:
-        print(keep(Path(sys.argv[2]), sys.argv[3]))
+        print(keep(Path(sys.argv[2]), *sys.argv[3:]))
     for page in PAGES:
         page.write_text(rewritten(page.read_text(encoding="utf-8")), encoding="utf-8")
