@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 import hdt
 import hdt.evaluation.protocol
+from hdt.distillation.config import resolve
 from hdt.students import DLinear, Training
 from hdt.system.machine import memory_refusal
 
@@ -512,8 +513,12 @@ def test_channels_is_a_number_or_all(run: Any, tmp_path: Path) -> None:
     each = pd.read_parquet(tmp_path / "each" / "synthetic.parquet")
     assert list(each.columns) == ["date", *many.columns]
     assert "channels: all" in (tmp_path / "each" / "recipe.yaml").read_text(encoding="utf-8")
+    loaded = hdt.Distilled.load("each")
+    assert loaded.values.shape == (1, 48, 34) and loaded.info.settings.channels is None
+    assert json.loads((tmp_path / "each" / "run.json").read_text(encoding="utf-8"))["settings"]["channels"] == "all"
+    assert resolve(None, 34, **loaded.info.settings.model_dump()) == loaded.info.settings
     again = run("distill", "--recipe", tmp_path / "each" / "recipe.yaml", "--out", "again")
     assert again.code == 0
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "again" / "synthetic.parquet"), each)
     wrong = run(*words, "--channels", "some", "--out", "none")
-    assert wrong.code == 2 and "--channels some: expected a whole number or all" in wrong.err
+    assert wrong.code == 2 and "--channels some: expected a number or all" in wrong.err

@@ -191,12 +191,12 @@ def test_a_budget_too_small_says_what_is_needed(given: dict[str, Any], message: 
 
 def test_numbers_or_auto() -> None:
     texts = ("32", "0.5", "auto", "1e-3", "010", "-1")
-    assert [recipe.number_or_auto("k", text) for text in texts] == [32, 0.5, "auto", 1e-3, 10, -1]
+    assert [recipe.number_or("auto", "k", text) for text in texts] == [32, 0.5, "auto", 1e-3, 10, -1]
     for text in ("big", "true", "[1]", "0x10", "1_0", "12:30", ""):
         with pytest.raises(InputError, match="expected a number or auto"):
-            recipe.number_or_auto("k", text)
+            recipe.number_or("auto", "k", text)
     with pytest.raises(InputError, match="--k ': cannot be read as YAML"):
-        recipe.number_or_auto("k", "'")
+        recipe.number_or("auto", "k", "'")
 
 
 @given(text=st.text(max_size=20) | st.from_regex(r"[-+.0-9eExXob_:a-f]{1,8}", fullmatch=True))
@@ -210,7 +210,7 @@ def test_text_written_into_a_recipe_is_read_as_text(text: str, tmp_path_factory:
 @pytest.mark.parametrize("words", ["--lam 1e-3", "--option lam=1e-3", "--option lam=0.001"])
 def test_numbers_mean_the_same_wherever_they_stand(words: str) -> None:
     flag, text = words.split()
-    value = recipe.number_or_auto("lam", text) if flag == "--lam" else recipe.parse_options([text])["lam"]
+    value = recipe.number_or("auto", "lam", text) if flag == "--lam" else recipe.parse_options([text])["lam"]
     assert value == 0.001
 
 

@@ -15,10 +15,11 @@ from conftest import Result, make_frame
 
 import hdt
 from hdt.evaluation import naive
-from hdt.evaluation.protocol import Evaluator, random_rows, univariate
+from hdt.evaluation.protocol import Evaluator
 from hdt.maths import blocks, moments
 from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import mean_spectrum
+from hdt.start import random_set
 from hdt.students import Training, build
 from hdt.training.fit import _Students, errors, errors_by_series
 
@@ -142,8 +143,9 @@ def test_blocks_hold_series_that_begin_together() -> None:
 def test_training_on_all_data_takes_every_window_of_a_series_and_none_before_it() -> None:
     panel = hdt.load(long_frame()).for_windows(12, 6)
     evaluator = Evaluator(panel, 12, 6)
-    assert evaluator.train.shape == (6, 188, 1) and evaluator.test.shape == (6, 18, 1)
-    task = _Students(build("dlinear", 12, 6, 1, 0), evaluator.train, evaluator.val, 0, Training(lr=1e-3), _running())
+    assert evaluator.train.shape == (188, 6) and evaluator.test.shape == (6, 18, 1)
+    alone = evaluator.train.T[..., None]
+    task = _Students(build("dlinear", 12, 6, 1, 0), alone, evaluator.val, 0, Training(lr=1e-3), _running())
     assert task.count == sum(rows - 12 - 17 for rows in LENGTHS.values())
     batches = task.batches(0)
     seen = torch.cat([next(batches) for _ in range(task.epoch)])
@@ -211,22 +213,20 @@ def test_prototypes_come_back_long_with_ids_of_their_own(tmp_path: Path) -> None
     assert distilled.info.distance.nearest == pytest.approx(min(nearest), rel=1e-5)
 
 
-@pytest.mark.parametrize("method", ["wiener", "fred-wiener", "nsd-wiener", "random", "herding", "kcenter"])
+SUBSET: dict[str, Any] = {**WINDOW, "channels": 2}
+METHODS: dict[str, dict[str, Any]] = {
+    "wiener": QUICK, "fred-wiener": QUICK, "nsd-wiener": {**QUICK, "group": 2, "instance_rank": 1, "cycle_rank": 1},
+    "random": SUBSET, "herding": SUBSET, "kcenter": SUBSET,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_validation_and_test_change_no_byte(method: str) -> None:
-    settings = {name: value for name, value in QUICK.items() if name != "method"}
-    if METHODS_WITHOUT[method]:
-        settings = {name: value for name, value in settings.items() if name not in ("iterations", "features", "draws")}
-    if method == "nsd-wiener":
-        settings |= {"group": 2, "instance_rank": 1, "cycle_rank": 1}
     frame, poisoned = long_frame(), long_frame()
     last = poisoned.groupby("unique_id").cumcount(ascending=False) < 12
     poisoned.loc[last, "y"] = np.nan
-    first, second = (hdt.distill(f, method=method, **settings) for f in (frame, poisoned))
+    first, second = (hdt.distill(f, **{**METHODS[method], "method": method}) for f in (frame, poisoned))
     assert first.values.tobytes() == second.values.tobytes()
-
-
-METHODS_WITHOUT = {name: name in ("random", "herding", "kcenter") for name in (
-    "wiener", "fred-wiener", "nsd-wiener", "random", "herding", "kcenter")}  # fmt: skip
 
 
 def test_what_needs_common_stamps_says_so() -> None:
@@ -246,9 +246,9 @@ def test_what_needs_common_stamps_says_so() -> None:
 def test_random_segments_are_real_rows_of_long_enough_series() -> None:
     panel = hdt.load(long_frame()).for_windows(12, 6)
     train = torch.tensor(panel.part("train"), dtype=torch.float32)
-    drawn = univariate(random_rows(train, 1, 100, 2, seed=3))
-    assert drawn.shape == (2, 100, 1)
-    for segment in drawn[..., 0]:
+    drawn = random_set(train, 1, 100, 2, seed=3)
+    assert drawn.shape == (1, 100, 2)
+    for segment in drawn[0].T:
         places = [c for c in range(6) for t in range(89) if torch.equal(train[t : t + 100, c], segment)]
         assert len(places) == 1
 

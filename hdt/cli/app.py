@@ -111,8 +111,9 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
+    from hdt.distillation.config import ALL
     from hdt.distillation.loop import KEEP_SECONDS
-    from hdt.distillation.recipe import number_or_all, number_or_auto, parse_options, read_recipe
+    from hdt.distillation.recipe import number_or, parse_options, read_recipe
     from hdt.run import produce
     from hdt.run.distilled import check_target
 
@@ -121,9 +122,8 @@ def distill(
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
     flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
-    flags |= {name: number_or_auto(name, flags[name]) for name in ("k", "lam") if name in flags}
-    if "channels" in flags:
-        flags["channels"] = number_or_all("channels", flags["channels"])
+    words = {"k": "auto", "lam": "auto", "channels": ALL}
+    flags |= {name: number_or(word, name, flags[name]) for name, word in words.items() if name in flags}
     if split is not None:
         flags["split"] = _split(split)
     given = {**from_recipe, **parse_options(option), **flags}

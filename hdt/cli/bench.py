@@ -45,10 +45,10 @@ def compare(
     """
     from inspect import signature
 
-    from hdt.distillation.recipe import number_or_auto, parse_options
+    from hdt.distillation.recipe import number_or, parse_options
     from hdt.evaluation import compare
 
-    harmonics = None if k is None else number_or_auto("k", k)
+    harmonics = None if k is None else number_or("auto", "k", k)
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
     options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})

@@ -20,7 +20,7 @@ import pandas as pd
 from hdt.data import delimited
 from hdt.data.registry import REGISTRY, Dataset, Source, find
 from hdt.data.series import Missing, Panel
-from hdt.system.errors import InputError, require
+from hdt.system.errors import InputError, first_line, require
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
@@ -141,7 +141,7 @@ def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
     except PermissionError:
         raise InputError(f"{path}: not readable; check its permissions") from None
     except Exception as error:  # pandas and pyarrow raise many kinds for a file that is not a table
-        raise InputError(f"{path}: not a readable {path.suffix[1:]} table ({_first_line(error)})") from error
+        raise InputError(f"{path}: not a readable {path.suffix[1:]} table ({first_line(error)})") from error
 
 
 def _registry_frame(entry: Dataset, progress: DownloadProgress | None) -> tuple[pd.DataFrame, list[str]]:
@@ -243,7 +243,3 @@ def fetch(entry: Dataset, progress: DownloadProgress | None = None) -> tuple[Pat
         f"cannot download {entry.name} ({'; '.join(failures)}); "
         f"connect to the network, or put {names} in a folder and set HDT_DATA_DIR to it"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:120]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
 
 from hdt.data import registry
 from hdt.distillation.methods import METHODS
@@ -25,8 +25,19 @@ MANY_CHANNELS, CHANNEL_BATCH = 64, 32  # beyond so many channels, an iteration w
 SHOWN = 80  # characters of a wrong value in an error
 
 
+def _all_as_none(value: Any) -> Any:
+    return None if value == ALL else value
+
+
+def _none_as_all(value: int | None) -> int | str:
+    return ALL if value is None else value
+
+
 class Settings(Options):
-    """Everything that determines a distillation besides the data; unknown keys are refused."""
+    """Everything that determines a distillation besides the data; unknown keys are refused.
+
+    ``channels`` None is written as ``all``, in recipes and run.json, where none means that a default is to be found.
+    """
 
     method: str = "hdt"
     parameterization: str = Field(description="what is stored and learned")
@@ -35,7 +46,9 @@ class Settings(Options):
     start: str = Field(description="where the optimisation begins")
     length: int = Field(ge=2, description="M, synthetic steps")
     sequences: int = Field(1, ge=1, description="N, synthetic sequences")
-    channels: int | None = Field(None, ge=1, description="synthetic channels; None: as many as real ones")
+    channels: Annotated[int | None, BeforeValidator(_all_as_none), PlainSerializer(_none_as_all)] = Field(
+        None, ge=1, description="synthetic channels; all: as many as real ones"
+    )
     channel_batch: int | None = Field(None, ge=1, description="channels per iteration; None: all")
     context: int = Field(ge=1, description="L, steps that a student sees")
     horizon: int = Field(ge=1, description="H, steps that a student forecasts")
@@ -59,9 +72,6 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     :class:`InputError` naming the first setting that is unknown or out of range.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    fixed = set(given)
-    if given.get("channels") == ALL:
-        del given["channels"]
     method = METHODS[given.get("method", "hdt")]
     entry = registry.find(data) if isinstance(data, str) else None
     if real_channels is None and entry is not None:
@@ -83,7 +93,7 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     own = {name: value for name, value in given.items() if name in Settings.model_fields}
     settings = validated(Settings, {**defaults, **own})
     if real_channels is not None:
-        settings = _sized(settings, budget, fixed, real_channels)
+        settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
     if settings.parameterization == method.parameterization:

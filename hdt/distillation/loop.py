@@ -95,10 +95,9 @@ def optimise(
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
     objective = objective_of(settings)
-    long = long_enough(series, settings.length, settings.channels or 1)
-    parameterization.prepare(common(long), generator)
+    parameterization.prepare(common(long_enough(series, settings.length)), generator)
     known = objective.prepare(series)
-    drawn = common(some_channels(long, settings.channels, generator))
+    drawn = some_channels(series, settings.channels, settings.length, generator)
     power = known.power if settings.channels is None else None
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)

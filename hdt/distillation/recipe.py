@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hdt.distillation.config import ALL, Settings, marked, resolve, shortened
+from hdt.distillation.config import Settings, marked, resolve, shortened
 from hdt.distillation.methods import METHODS
 from hdt.system.errors import InputError, require
 from hdt.system.options import FLAG
@@ -18,21 +18,13 @@ from hdt.system.yaml12 import Dumper, read_yaml
 NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
 
 
-def number_or_auto(name: str, text: str) -> int | float | str:
-    """The value of a flag that takes a number or ``auto``."""
+def number_or(word: str, name: str, text: str) -> int | float | str:
+    """The value of a flag that takes a number or one ``word``."""
     value = read_yaml(text, f"--{name} {text}")
     require(
-        value == "auto" or (isinstance(value, int | float) and not isinstance(value, bool)),
-        f"--{name} {text}: expected a number or auto",
+        value == word or (isinstance(value, int | float) and not isinstance(value, bool)),
+        f"--{name} {text}: expected a number or {word}",
     )
-    return value
-
-
-def number_or_all(name: str, text: str) -> int | str:
-    """The value of a flag that takes a number or ``all``."""
-    value = read_yaml(text, f"--{name} {text}")
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(value == ALL or whole, f"--{name} {text}: expected a whole number or {ALL}")
     return value
 
 
@@ -88,7 +80,6 @@ def recipe_file(name: str) -> Path:
 def write_recipe(settings: Settings, data: str, load_options: Mapping[str, Any], command: str) -> str:
     """The YAML text of a recipe; its first line is the exact command."""
     content = {"data": data, "load": dict(load_options), **settings.model_dump()}
-    content["channels"] = settings.channels or ALL
     return f"# {command}\n{yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True)}"
 
 
@@ -96,10 +87,11 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
     """The command line that resolves to these settings, whose size and seed it always names: defaults may change."""
     pair = {"objective": settings.objective, "parameterization": settings.parameterization}
     usual = resolve(data, real_channels, method=settings.method, **pair)
+    defaults = {**usual.model_dump(), **{name: getattr(METHODS[settings.method], name) for name in pair}}
     words, flags = ["hdt", "distill", data], marked(settings, FLAG)
     for name, value in settings.model_dump(exclude={"options"}).items():
-        if name in NAMED or value != getattr(METHODS[settings.method] if name in pair else usual, name):
-            words += [f"--{name.replace('_', '-')}", str(ALL if name == "channels" and value is None else value)]
+        if name in NAMED or value != defaults[name]:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in settings.options.items():
         if value != usual.options.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)] if name in flags else ["--option", f"{name}={value}"]

@@ -128,7 +128,7 @@ _work: Work  # of this process, when it is a worker
 
 
 def _begin(evaluator: Evaluator, folder: Path | None, threads: int) -> None:
-    """What a worker does first: it takes the data and leaves Ctrl-C to its parent."""
+    """What a worker does first: it takes the data, and ends at Ctrl-C without a word, which is its parent's to say."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     torch.set_num_threads(threads)

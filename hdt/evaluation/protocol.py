@@ -25,10 +25,9 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
-from hdt.maths.blocks import common, long_enough
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
-from hdt.start import real_segments, some_channels
+from hdt.start import random_set
 from hdt.students import STUDENTS, Student, Training, build
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
@@ -62,11 +61,13 @@ class Evaluator:
         self.augment, self.validation = augment, validation
         self.device = device_of(device)
         parts: tuple[Part, ...] = ("train", "val", "test")
-        self.train, self.val, self.test = (self._part(part) for part in parts)
+        tables = [scaled_part(panel, part, context, horizon).to(self.device) for part in parts]
+        self.train = tables[0]
+        self.val, self.test = (self._alone(table[None]) if panel.unequal else table for table in tables[1:])
 
-    def _part(self, part: Part) -> torch.Tensor:
-        values = scaled_part(self.panel, part, self.context, self.horizon)
-        return (univariate(values[None]) if self.panel.unequal else values).to(self.device)
+    def _alone(self, series: Float[Tensor, "N M C"]) -> Tensor:
+        """Every series as a sequence of its own, [N·C, M, 1], where lengths differ."""
+        return series.transpose(1, 2).flatten(0, 1)[..., None] if self.panel.unequal else series
 
     @cached_property
     def scale(self) -> np.ndarray:
@@ -86,9 +87,7 @@ class Evaluator:
         value where there is none, within the training part (Hyndman & Koehler 2006). ``train_seconds`` is the time of
         all trainings that were chosen from.
         """
-        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
-        if self.panel.unequal and series.shape[-1] > 1:
-            series = univariate(series)
+        series = self._alone(torch.as_tensor(series, dtype=torch.float32, device=self.device))
         best, network, seconds = math.inf, None, 0.0
         for training in self.trainings(student):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
@@ -110,7 +109,7 @@ class Evaluator:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
         return cached(
             cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
-            lambda: self.score(student, self.train if self.panel.unequal else self.train[None], seed),
+            lambda: self.score(student, self.train[None], seed),
         )
 
     def score_naive(self, kind: str) -> Score | None:
@@ -136,20 +135,6 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[T
     return torch.tensor(values, dtype=torch.float32)
 
 
-def univariate(series: Float[Tensor, "N M C"]) -> Float[Tensor, "NC M 1"]:
-    """Every channel as a sequence of its own."""
-    return series.transpose(1, 2).flatten(0, 1)[..., None]
-
-
-def random_rows(
-    train: Float[Tensor, "T C"], sequences: int, length: int, channels: int | None, seed: int
-) -> Float[Tensor, "N M C_s"]:
-    """Real segments in the shape of a synthetic set, as the method ``random`` draws them."""
-    draw = torch.Generator().manual_seed(seed)
-    some = common(some_channels(long_enough(train, length, channels or 1), channels, draw))
-    return real_segments(some, sequences, length, draw)
-
-
 def trainings(student: str, augment: bool) -> list[Training]:
     """How a student is trained: the ways that validation chooses from."""
     shuffle = augment and STUDENTS[student].mixes_channels
@@ -161,7 +146,7 @@ def check(students: Sequence[str], seeds: int) -> None:
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
     require(len(students) > 0, f"no student given; known: {', '.join(STUDENTS)}")
     for student in students:
-        require(student in STUDENTS, f"unknown student {student!r}; known: {', '.join(STUDENTS)}")
+        STUDENTS[student]  # refuses an unknown one
 
 
 @memory_refusal("choose a smaller --student or --device cpu")
@@ -196,7 +181,6 @@ def evaluate(
     window = info.settings.context, info.settings.horizon
     evaluator = Evaluator(panel, *window, device=device, augment=augment, validation=validation)
     sequences, length = info.settings.sequences, info.settings.length
-    train = scaled_part(panel, "train", *window)
     rows, done, total = [], 0, 3 * len(students) * seeds
     naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}
     for student in students:
@@ -208,7 +192,7 @@ def evaluate(
                 if trained_on == "distilled":
                     scores.append(evaluator.score(student, distilled.values, seed))
                 elif trained_on == "random":
-                    segments = random_rows(train, sequences, length, info.settings.channels, seed)
+                    segments = random_set(evaluator.train, sequences, length, info.settings.channels, seed)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))

@@ -126,8 +126,8 @@ def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Setti
 
 
 def _few(panel: Panel, settings: Settings) -> str | None:
-    """One line when few channels stand for many without having been asked for, most likely."""
-    if settings.channels != config.PROTOTYPES or not (panel.unequal or panel.channels > config.SEVERAL_CHANNELS):
+    """One line when few channels stand for many."""
+    if settings.channels is None:
         return None
     keep = "" if panel.unequal else "; --channels all keeps each"
     return f"{settings.channels} synthetic channels stand for all {panel.channels}, in scaled units{keep}"

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.maths import spectrum
+from hdt.maths.blocks import common, long_enough
 from hdt.start import select
 from hdt.start.select import SUBSETS
 from hdt.system.errors import InputError, require
 
-__all__ = ["STARTS", "SUBSETS", "random_phases", "real_segments", "some_channels", "starting_series"]
+__all__ = ["STARTS", "SUBSETS", "random_phases", "random_set", "real_segments", "some_channels", "starting_series"]
 
 STARTS = ("phase", "real", "herding", "kcenter")
 
@@ -48,11 +49,22 @@ def starting_series(
     raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
 
 
-def some_channels(series: Float[Tensor, "T C"], channels: int | None, generator: torch.Generator) -> Tensor:
-    """``channels`` random ones of a series, [T, C_s]; all of them when None."""
-    if channels is None:
-        return series
-    return series[:, torch.randperm(series.shape[1], generator=generator)[:channels].to(series.device)]
+def some_channels(
+    series: Float[Tensor, "T C"], channels: int | None, length: int, generator: torch.Generator
+) -> Float[Tensor, "T_common C_s"]:
+    """``channels`` random ones of at least ``length`` rows, from the row on that they all have; all when None."""
+    long = long_enough(series, length, channels or 1)
+    if channels is not None:
+        long = long[:, torch.randperm(long.shape[1], generator=generator)[:channels].to(series.device)]
+    return common(long)
+
+
+def random_set(
+    train: Float[Tensor, "T C"], sequences: int, length: int, channels: int | None, seed: int
+) -> Float[Tensor, "N M C_s"]:
+    """Real segments in the shape of a synthetic set: what every distillation has to beat."""
+    draw = torch.Generator().manual_seed(seed)
+    return real_segments(some_channels(train, channels, length, draw), sequences, length, draw)
 
 
 def real_segments(

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hdt.students.contract import Student, Training
-from hdt.system.errors import InputError, require
+from hdt.system.errors import InputError, first_line, require
 
 
 def wrap(factory: Any, name: str, training: Training | None = None) -> type[Student]:
@@ -46,7 +46,7 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
                     raise
                 raise InputError(
                     f"student {name!r} was trained on {self.channels} channels and fails on {context.shape[2]} "
-                    f"({_first_line(error)}); distil with --channels all"
+                    f"({first_line(error)}); distil with --channels all"
                 ) from error
             found = tuple(forecast.shape) if isinstance(forecast, Tensor) else type(forecast).__name__
             require(
@@ -72,7 +72,7 @@ def load(path: str) -> type[Student]:
         for part in label.split("."):
             found = getattr(found, part)
     except Exception as error:  # whatever somebody else's module raises
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"student {path!r} cannot be imported ({reason}); expected package.module:Name") from error
     finally:
         sys.path[:] = here
@@ -87,7 +87,7 @@ def _made(factory: Any, name: str, *size: int) -> nn.Module:
         network = factory(*size)
     except TypeError as error:
         raise InputError(
-            f"student {name!r} cannot be made of (context, horizon, channels) = {size} ({_first_line(error)}); "
+            f"student {name!r} cannot be made of (context, horizon, channels) = {size} ({first_line(error)}); "
             "name a function of these that returns the network"
         ) from error
     kind = type(network).__name__
@@ -98,7 +98,3 @@ def _made(factory: Any, name: str, *size: int) -> nn.Module:
 
 def _label(factory: Any) -> str:
     return str(getattr(factory, "__name__", type(factory).__name__))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:160]

@@ -7,6 +7,11 @@ class InputError(ValueError):
     """What was wrong (with the value, column or row), what was expected and what to do, in one line."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return (str(error).strip().splitlines() or [""])[0][:160]
+
+
 def require(condition: bool, message: str) -> None:
     """Raise :class:`InputError` with ``message`` unless ``condition`` holds."""
     if not condition:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from hdt.maths.windows import spread, windows
 from hdt.students import Student, Training
-from hdt.system.errors import InputError, require
+from hdt.system.errors import InputError, first_line, require
 from hdt.system.fingerprint import fingerprint
 from hdt.training.loop import Course, Diverged, Task, WatchStep, check_precision, train
 
@@ -110,9 +110,8 @@ def fit(
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
     The device is that of ``series``, which may have fewer channels than ``validation``, and rows of NaN before a series
-    begins. The learning rate
-    halves ``training.epochs`` times over the run; validation (``VALIDATION_WINDOWS`` of it) is measured at most
-    ``CHECKS`` times, every so many epochs and after the last; the run ends early once
+    begins. The learning rate halves ``training.epochs`` times over the run; validation (``VALIDATION_WINDOWS`` of it)
+    is measured at most ``CHECKS`` times, every so many epochs and after the last; the run ends early once
     ``training.patience`` halvings went by without a better one.
     """
     running, training = running or Running(), training or student.training_settings
@@ -197,7 +196,7 @@ def _compiled(student: Student) -> Callable[[Tensor], Tensor]:
         try:
             return network(context)
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"torch.compile failed ({reason}); leave --compile out") from error
 
     return call

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hdt.system.errors import InputError, require
+from hdt.system.errors import InputError, first_line, require
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
@@ -77,7 +77,7 @@ def load_base(base: str | Path) -> MoiraiModule:
     except SafetensorError as error:
         raise InputError(f"{folder / WEIGHTS}: cannot be read ({error}); copy it again") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{base}: weights and configuration do not fit ({reason})") from error
     finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
     require(finite, f"{folder / WEIGHTS}: holds weights that are not finite")

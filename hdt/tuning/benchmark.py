@@ -22,7 +22,7 @@ from hdt.evaluation.protocol import WatchTraining, cached
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data, same_length
-from hdt.start import real_segments, some_channels
+from hdt.start import random_set
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of, memory_refusal, package_version
@@ -69,8 +69,7 @@ class Work:
             values = panel.part("train")[None]
         elif row == "random":
             train = torch.tensor(panel.part("train"), dtype=torch.float32)
-            draw = torch.Generator().manual_seed(seed)
-            values = real_segments(some_channels(train, run.channels, draw), run.sequences, run.length, draw).numpy()
+            values = random_set(train, run.sequences, run.length, run.channels, seed).numpy()
         else:
             made = produce.distill(panel, **self._recipe(row, seed))
             values, distill_seconds = made.values, made.info.seconds
