@@ -1,13 +1,12 @@
 """Draws which folder of hdt imports from which: `python recipes/architecture.py` writes architecture.png beside this.
 
-The picture keeps the counts it was drawn from, so that a test can tell when it is out of date.
+The picture keeps what it was drawn from, so that a test can tell when it is out of date.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +22,17 @@ ORDER = (
 )  # fmt: skip
 
 
-def imports() -> dict[str, dict[str, int]]:
-    """How many modules of a folder import from which other folder."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in ORDER}
+def imports() -> dict[str, list[str]]:
+    """From which other folders each imports."""
+    found: dict[str, list[str]] = {}
     for name in ORDER:
+        others = set()
         for path in (PACKAGE / name).glob("*.py"):
-            modules = set()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hdt."):
-                    modules.add(node.module.split(".")[1])
-            found[name].update(modules - {name})
-    return {name: {other: count[other] for other in ORDER if count[other]} for name, count in found.items()}
+                    others.add(node.module.split(".")[1])
+        found[name] = [other for other in ORDER if other in others - {name}]
+    return found
 
 
 def meanings() -> dict[str, str]:
@@ -44,27 +43,24 @@ def meanings() -> dict[str, str]:
 
 def draw() -> Figure:
     """A row per importing folder, a column per imported one; everything lies left of the diagonal."""
-    counts, said = imports(), meanings()
-    cells = np.array([[counts[row].get(column, 0) for column in ORDER] for row in ORDER])
+    found, said = imports(), meanings()
+    cells = np.array([[1.0 if column in found[row] else np.nan for column in ORDER] for row in ORDER])
     figure = Figure(figsize=(16, 6), layout="constrained")
     ax = figure.subplots()
-    ax.imshow(np.where(cells > 0, np.log1p(cells), np.nan), cmap="Blues", vmin=-0.5, vmax=3.2)
-    for (row, column), count in np.ndenumerate(cells):
-        if count:
-            ax.text(column, row, str(count), ha="center", va="center", fontsize=9)
+    ax.imshow(cells, cmap="Blues", vmin=0, vmax=2)
     for n, name in enumerate(ORDER):
         ax.text(n, n, "■", ha="center", va="center", color="#2c3e50", fontsize=8)
         ax.text(len(ORDER) - 0.3, n, said[name], va="center", fontsize=9, color="#2c3e50")
     ax.set_xticks(range(len(ORDER)), ORDER, rotation=45, ha="left")
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(ORDER)), ORDER)
-    ax.set_title("files of a row's folder that import from a column's", fontsize=10)
+    ax.set_title("which folder (row) imports from which (column)", fontsize=10)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure
 
 
-def drawn() -> dict[str, dict[str, int]]:
+def drawn() -> dict[str, list[str]]:
     """What the picture was drawn from."""
     with Image.open(PICTURE) as image:
         return json.loads(image.info["Description"])

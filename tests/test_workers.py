@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,30 @@ def test_several_processes_compute_what_one_does_and_a_killed_one_loses_nothing(
     names = [sorted(path.name for path in Path(folder, "cells").iterdir()) for folder in ("several", "alone")]
     assert names[0] == names[1] and len(names[0]) == 4  # random and herding
     assert seen == sorted(seen) and seen[-1] == 6
+
+
+def test_an_interruption_does_not_wait_for_what_is_running(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """A student that never ends; the alarm ends the test where it is waited for."""
+    (tmp_path / "never.py").write_text(
+        "import time\nfrom torch import nn\n\ndef ends(context, horizon, channels):\n    time.sleep(3600)\n"
+        "    return nn.Linear(context, horizon)\n"
+    )
+
+    def stop(label: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    def late(*_: Any) -> None:
+        raise TimeoutError("the worker was waited for")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hdt.compare(frame, workers=2, watch=stop, **{**REQUEST, "students": ["dlinear", "never:ends"], "seeds": 1})
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+    assert not multiprocessing.active_children()
 
 
 def test_less_than_one_process_is_refused(frame: pd.DataFrame) -> None:

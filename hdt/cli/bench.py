@@ -82,7 +82,7 @@ def _compare(
             panel, methods=method, students=student, seeds=seeds, vary=vary, out=out, **how,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
-    title = f"{panel.name}: test MSE ± over {seeds} seeds (published)"
+    title = f"{panel.name}: test MSE, {'one seed' if seeds == 1 else f'± over {seeds} seeds'} (published)"
     pairs = None if vary else paired.behind_best(pd.read_csv(out / compare.CELL_TABLE))
     if as_json:
         more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}

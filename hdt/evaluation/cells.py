@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import groupby
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,8 +101,9 @@ def by_workers(work: Work, cells: Sequence[Cell], workers: int, watch: WatchTrai
     """The same by so many processes, which share the threads of this one.
 
     What one distillation serves is one task. Raises :class:`hdt.system.errors.InputError` when a process was killed;
-    what is finished is kept in the folder.
+    what is finished is kept in the folder. An interruption, or an error in one of them, ends them all at once.
     """
+    others = set(active_children())
     groups = groupby(range(len(cells)), lambda n: cells[n]._replace(student="", settings=None))
     together = [list(group) for _, group in groups]
     tasks = [part for group in together for part in ([group] if cells[group[0]].settings else [[n] for n in group])]
@@ -120,6 +123,10 @@ def by_workers(work: Work, cells: Sequence[Cell], workers: int, watch: WatchTrai
             "a worker process was killed, for lack of memory most likely; what is finished is kept, so run the same "
             "command again with fewer --workers"
         ) from None
+    except BaseException:
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -128,11 +135,19 @@ _work: Work  # of this process, when it is a worker
 
 
 def _begin(evaluator: Evaluator, folder: Path | None, threads: int) -> None:
-    """What a worker does first: it takes the data, and ends at Ctrl-C without a word, which is its parent's to say."""
+    """What a worker does first: it takes the data, and will end with its parent, and at Ctrl-C without a word."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _work = Work(evaluator.panel, evaluator, folder)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()  # killed, for instance
+    os._exit(1)
 
 
 def _compute(task: list[Cell]) -> list[Score]:

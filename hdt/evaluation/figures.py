@@ -103,12 +103,12 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
         mse = own["mse"].reindex(students).dropna()
         ax.bar(where, mse, width * 0.92, yerr=own["mse_std"].reindex(mse.index), color=_color(method), label=method,
                error_kw={"elinewidth": 0.8, "ecolor": MARK})  # fmt: skip
+    top = min(HIGHEST * full.max(), 1.15 * (distilled["mse"] + distilled["mse_std"]).max())
     for s, student in enumerate(students):
         ax.plot([s - 0.44, s + 0.44], [full[student]] * 2, color="black", lw=1.4, label=None if s else "full data")
         for name, style, mse in zip(NAIVE, ("--", ":"), naives, strict=True):
-            if student in mse.index:
+            if student in mse.index and mse[student] <= top:
                 ax.plot([s - 0.44, s + 0.44], [mse[student]] * 2, style, color=MARK, label=None if s else name)
-    top = min(HIGHEST * full.max(), 1.15 * (distilled["mse"] + distilled["mse_std"]).max())
     ax.set_ylim(0, top)
     for bar in ax.patches:
         if isinstance(bar, Rectangle) and bar.get_height() > top:  # cut: say how high it is
