@@ -43,6 +43,7 @@ class Stored:
         self.states = [_state(path) for path in paths]
         self.rows = [file.metadata.num_rows for file in self.files]
         self.columns: list[str] = []
+        self.dtype: np.dtype[Any] = np.dtype(np.float64)
 
     @property
     def wide(self) -> bool:
@@ -56,15 +57,6 @@ class Stored:
 
     def __len__(self) -> int:
         return sum(self.rows)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the values."""
-        small = {pa.float16(), pa.float32()}
-        narrow = all(
-            kind <= small for name, kind in zip(self.names, self.kinds, strict=True) if name in set(self.columns)
-        )
-        return np.dtype(np.float32 if narrow else np.float64)
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +79,9 @@ class Stored:
         require(len(self.columns) > 0, f"{self.name}: no value columns beside the timestamps")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         require(not twice, f"{self.name}: column {twice[0] if twice else ''!r} appears twice; rename one")
+        values, narrow = set(self.columns), {pa.float16(), pa.float32()}
+        kinds = [kind for name, kind in zip(self.names, self.kinds, strict=True) if name in values]
+        self.dtype = np.dtype(np.float32 if all(kind <= narrow for kind in kinds) else np.float64)
         others = set(self.columns[1:])
         wanted = [name for name in self.names if name not in others]
         return pa.concat_tables([self._table(n, wanted) for n in range(len(self.files))]).to_pandas()
