@@ -191,7 +191,7 @@ def train_blocks(panel: Panel) -> Blocks:
 
     starts = torch.zeros(panel.channels, dtype=torch.long) if panel.starts is None else torch.tensor(panel.starts)
     kept = None if not panel.stored else machine.cache_folder()
-    return Blocks(panel.borders[0], starts, read, panel.train_sha256, sums=kept)
+    return Blocks(panel.borders[0], starts, read, lambda: panel.train_sha256, sums=kept)
 
 
 def key(panel: Panel, settings: Settings) -> str:
