@@ -30,8 +30,8 @@ class Blocks:
     """A series read by blocks: ``read`` gives the scaled rows [T, g] of some channels, float32.
 
     ``starts`` [C] are the first rows of channels, all zero where they begin together. ``key`` tells what identifies the
-    values. ``sums`` is a folder in which running sums over all blocks are kept, so that an interrupted pass goes on and a
-    finished one is not repeated; None keeps nothing, where reading costs little.
+    values. ``sums`` is a folder in which running sums over all blocks are kept, so that an interrupted pass goes on and
+    a finished one is not repeated; None keeps nothing, where reading costs little.
     """
 
     rows: int
