@@ -227,7 +227,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
-    real = pooled(mean_spectrum(train, settings.length).power, settings.channels)
+    sample = train if settings.channels is None else typical(train, settings)
+    real = pooled(mean_spectrum(sample, settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
