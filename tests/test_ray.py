@@ -1,0 +1,163 @@
+"""A comparison by Ray: a real one of two workers, started once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+from conftest import SMALL, Result, refused
+
+import hdt
+from hdt.system import cluster
+
+pytestmark = pytest.mark.xdist_group("ray")
+REQUEST: dict[str, Any] = {
+    "methods": ["hdt", "herding"], "students": ["dlinear"], "seeds": 2, "validation": False, "length": SMALL["length"],
+    "context": SMALL["context"], "horizon": SMALL["horizon"], "k": SMALL["k"], "iterations": SMALL["iterations"],
+}  # fmt: skip
+ERRORS = ["method", "student", "mse", "mse_std", "mae", "mase", "validation_mse", "floats", "ratio_to_full"]
+STUDENTS = """
+import os, signal, time
+from pathlib import Path
+from torch import nn
+
+def killed(context, horizon, channels):
+    try:
+        Path(__file__).with_name("killed").open("x").close()
+    except FileExistsError:
+        return nn.Conv1d(context, horizon, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def nothing(context, horizon, channels):
+    return None
+
+def ends(context, horizon, channels):
+    Path(__file__).with_name("pids").open("a").write(f"{os.getpid()}\\n")
+    time.sleep(3600)
+"""
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Ray, with the folder of the students that its workers find; nothing of it is left afterwards."""
+    folder = tmp_path_factory.mktemp("students")
+    (folder / "odd.py").write_text(STUDENTS)
+    place = tempfile.mkdtemp(dir="/tmp", prefix="r")  # Ray's sockets take short names only
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.chdir(folder)  # whose modules its workers find
+        patch.setenv("RAY_TMPDIR", place)
+        before = {*psutil.Process().children(recursive=True)}
+        with cluster.joined(2, None):
+            yield folder
+            own = {*psutil.Process().children(recursive=True)} - before
+    shutil.rmtree(place)
+    assert own and not psutil.wait_procs(own, timeout=30)[1]
+
+
+def kept(folder: str) -> dict[str, Any]:
+    """What a comparison keeps, but for times."""
+    cells = {path.name: json.loads(path.read_text()) for path in Path(folder, "cells").iterdir()}
+    errors = {name: {k: v for k, v in score.items() if "seconds" not in k} for name, score in cells.items()}
+    return errors | {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*.safetensors")}
+
+
+def test_ray_computes_what_one_process_does_though_a_worker_is_killed(started: Path, frame: pd.DataFrame) -> None:
+    request = {**REQUEST, "students": ["dlinear", "odd:killed"]}
+    seen: list[int] = []
+
+    def watch(label: str, done: int, total: int) -> None:
+        seen.append(done)
+        assert total == 16
+
+    by_ray = hdt.compare(frame, out="ray", engine="ray", watch=watch, **request)
+    assert (started / "killed").exists()
+    assert seen == [*range(17), 16]
+    alone = hdt.compare(frame, out="alone", **request)
+    pd.testing.assert_frame_equal(by_ray[ERRORS], alone[ERRORS], check_exact=True)
+    assert kept("ray") == kept("alone")
+    lost = sorted(Path("ray/cells").iterdir())[:3]
+    for path in lost:
+        path.unlink()
+    seen.clear()
+    again = hdt.compare(frame, out="ray", engine="ray", watch=watch, **request)
+    assert seen == [13, 14, 15, 16, 16] and all(path.exists() for path in lost)
+    pd.testing.assert_frame_equal(again[ERRORS], alone[ERRORS], check_exact=True)
+
+
+def test_what_a_task_refuses_is_refused_in_the_same_words(started: Path, frame: pd.DataFrame) -> None:
+    words = []
+    for engine in cluster.ENGINES:
+        with pytest.raises(hdt.InputError) as caught:
+            hdt.compare(frame, engine=engine, **{**REQUEST, "students": ["odd:nothing"]})
+        words.append(str(caught.value))
+    assert words[0] == words[1] and "expected a torch.nn.Module" in words[0]
+
+
+def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> None:
+    def stop(label: str, done: int, total: int) -> None:
+        if done:
+            while not (started / "pids").exists():
+                threading.Event().wait(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hdt.compare(frame, engine="ray", watch=stop, **{**REQUEST, "students": ["dlinear", "odd:ends"], "seeds": 1})
+    pids = map(int, (started / "pids").read_text().split())
+    assert not psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)[1]
+
+
+def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) -> None:
+    import ray
+
+    setting = ["--length", 48, "--context", 12, "--horizon", 6, "--method", "herding", "--student", "dlinear"]
+    where = ["--seeds", 1, "--engine", "ray", "--address", ray.get_runtime_context().gcs_address, "--json"]
+    words = [sys.executable, "-m", "hdt", "compare", csv, *setting, *where]
+    found = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert [row["method"] for row in json.loads(found.stdout)["rows"]][:3] == ["full", "herding", "random"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engine", "spark"], "unknown engine 'spark'; choose local or ray"),
+        (["--address", "127.0.0.1:1"], "address=127.0.0.1:1: only engine ray has one; add --engine ray"),
+        (["--engine", "ray", "--address", "127.0.0.1"], "address 127.0.0.1: expected HOST:PORT"),
+        (["--engine", "ray", "--address", "127.0.0.1:http"], "address 127.0.0.1:http: expected HOST:PORT"),
+        (
+            ["--engine", "ray", "--address", "127.0.0.1:1"],
+            "no Ray answers at 127.0.0.1:1; start one there with 'ray st",
+        ),
+        (
+            ["--engine", "ray", "--address", "127.0.0.1:1", "--workers", "2"],
+            "workers=2: the Ray at .* decides how many",
+        ),
+    ],
+)
+def test_where_no_ray_can_be_is_refused(run: Callable[..., Result], csv: Path, words: list[str], message: str) -> None:
+    refused(run("compare", csv, "--length", 48, "--context", 12, "--horizon", 6, *words), message)
+
+
+def test_somebody_else_at_the_address_is_no_ray(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "ANSWER", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(hdt.InputError, match="no Ray answers at"):
+        hdt.compare(frame, engine="ray", address=f"127.0.0.1:{silent.getsockname()[1]}", **REQUEST)
+
+
+def test_without_ray_one_line_says_how_to_get_it(
+    run: Callable[..., Result], csv: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    refused(run("compare", csv, "--engine", "ray"), r"Ray is not installed; pip install 'hdt-ts\[ray\]'")
