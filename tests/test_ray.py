@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -19,25 +20,38 @@ import pytest
 from conftest import SMALL, Result, refused
 
 import hdt
+from hdt.run import report
 from hdt.system import cluster
 
 pytestmark = pytest.mark.xdist_group("ray")
 REQUEST: dict[str, Any] = {
-    "methods": ["hdt", "herding"], "students": ["dlinear"], "seeds": 2, "validation": False, "length": SMALL["length"],
-    "context": SMALL["context"], "horizon": SMALL["horizon"], "k": SMALL["k"], "iterations": SMALL["iterations"],
+    "methods": ["hdt"], "students": ["odd:Quick"], "seeds": 2, "validation": False, **SMALL,
 }  # fmt: skip
 ERRORS = ["method", "student", "mse", "mse_std", "mae", "mase", "validation_mse", "floats", "ratio_to_full"]
 STUDENTS = """
 import os, signal, time
 from pathlib import Path
 from torch import nn
+from hdt.students import Student, Training
 
-def killed(context, horizon, channels):
-    try:
-        Path(__file__).with_name("killed").open("x").close()
-    except FileExistsError:
-        return nn.Conv1d(context, horizon, 1)
-    os.kill(os.getpid(), signal.SIGKILL)
+class Quick(Student):
+    training_settings = Training(lr=5e-3, epochs=1, min_steps=2)
+
+    def __init__(self, context, horizon, channels):
+        super().__init__(context, horizon, channels)
+        self.network = nn.Conv1d(context, horizon, 1)
+
+    def forward(self, context):
+        return self.network(context)
+
+class Killed(Quick):
+    def __init__(self, *size):
+        super().__init__(*size)
+        try:
+            Path(__file__).with_name("killed").open("x").close()
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
 
 def nothing(context, horizon, channels):
     return None
@@ -73,36 +87,51 @@ def kept(folder: str) -> dict[str, Any]:
     return errors | {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*.safetensors")}
 
 
-def test_ray_computes_what_one_process_does_though_a_worker_is_killed(started: Path, frame: pd.DataFrame) -> None:
-    request = {**REQUEST, "students": ["dlinear", "odd:killed"]}
+def test_ray_computes_what_one_process_does_though_a_worker_is_killed(
+    started: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "page", lambda *_: "")  # which takes its time
+    request = {**REQUEST, "students": ["odd:Quick", "odd:Killed"]}
     seen: list[int] = []
 
     def watch(label: str, done: int, total: int) -> None:
         seen.append(done)
-        assert total == 16
+        assert total == 12
 
     by_ray = hdt.compare(frame, out="ray", engine="ray", watch=watch, **request)
     assert (started / "killed").exists()
-    assert seen == [*range(17), 16]
+    assert seen == [*range(13), 12]
     alone = hdt.compare(frame, out="alone", **request)
     pd.testing.assert_frame_equal(by_ray[ERRORS], alone[ERRORS], check_exact=True)
     assert kept("ray") == kept("alone")
+    assert capfd.readouterr() == ("", "")
     lost = sorted(Path("ray/cells").iterdir())[:3]
     for path in lost:
         path.unlink()
     seen.clear()
     again = hdt.compare(frame, out="ray", engine="ray", watch=watch, **request)
-    assert seen == [13, 14, 15, 16, 16] and all(path.exists() for path in lost)
+    assert seen == [9, 10, 11, 12, 12] and all(path.exists() for path in lost)
     pd.testing.assert_frame_equal(again[ERRORS], alone[ERRORS], check_exact=True)
 
 
-def test_what_a_task_refuses_is_refused_in_the_same_words(started: Path, frame: pd.DataFrame) -> None:
+def test_what_tasks_refuse_is_refused_in_the_same_words(
+    started: Path, frame: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
     words = []
     for engine in cluster.ENGINES:
         with pytest.raises(hdt.InputError) as caught:
             hdt.compare(frame, engine=engine, **{**REQUEST, "students": ["odd:nothing"]})
         words.append(str(caught.value))
     assert words[0] == words[1] and "expected a torch.nn.Module" in words[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_task_that_is_lost_every_time_is_given_up_in_one_line(started: Path) -> None:
+    import ray
+
+    ends, after = ray.remote(max_retries=0)(lambda code: os._exit(code)), ray.remote(lambda result: result)
+    with pytest.raises(hdt.InputError, match=r"lost the process of a task .* again with fewer workers"):
+        cluster.each(ray, [after.remote(ends.remote(1))], print)
 
 
 def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> None:
@@ -113,7 +142,7 @@ def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> N
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hdt.compare(frame, engine="ray", watch=stop, **{**REQUEST, "students": ["dlinear", "odd:ends"], "seeds": 1})
+        hdt.compare(frame, engine="ray", watch=stop, **{**REQUEST, "students": ["odd:Quick", "odd:ends"], "seeds": 1})
     pids = map(int, (started / "pids").read_text().split())
     assert not psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)[1]
 
@@ -121,12 +150,13 @@ def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> N
 def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) -> None:
     import ray
 
-    setting = ["--length", 48, "--context", 12, "--horizon", 6, "--method", "herding", "--student", "dlinear"]
+    setting = ["--length", 48, "--context", 12, "--horizon", 6, "--method", "random", "--student", "odd:Quick"]
     where = ["--seeds", 1, "--engine", "ray", "--address", ray.get_runtime_context().gcs_address, "--json"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(started), *sys.path])}
     words = [sys.executable, "-m", "hdt", "compare", csv, *setting, *where]
-    found = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    found = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, env=env)
     assert (found.returncode, found.stderr) == (0, "")
-    assert [row["method"] for row in json.loads(found.stdout)["rows"]][:3] == ["full", "herding", "random"]
+    assert [row["method"] for row in json.loads(found.stdout)["rows"]][:2] == ["full", "random"]
 
 
 @pytest.mark.parametrize(
@@ -134,8 +164,8 @@ def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) 
     [
         (["--engine", "spark"], "unknown engine 'spark'; choose local or ray"),
         (["--address", "127.0.0.1:1"], "address=127.0.0.1:1: only engine ray has one; add --engine ray"),
-        (["--engine", "ray", "--address", "127.0.0.1"], "address 127.0.0.1: expected HOST:PORT"),
-        (["--engine", "ray", "--address", "127.0.0.1:http"], "address 127.0.0.1:http: expected HOST:PORT"),
+        (["--engine", "ray", "--address", "127.0.0.1"], "address 127.0.0.1: not HOST:PORT"),
+        (["--engine", "ray", "--address", "127.0.0.1:http"], "address 127.0.0.1:http: not HOST:PORT"),
         (
             ["--engine", "ray", "--address", "127.0.0.1:1"],
             "no Ray answers at 127.0.0.1:1; start one there with 'ray st",
@@ -147,13 +177,13 @@ def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) 
     ],
 )
 def test_where_no_ray_can_be_is_refused(run: Callable[..., Result], csv: Path, words: list[str], message: str) -> None:
-    refused(run("compare", csv, "--length", 48, "--context", 12, "--horizon", 6, *words), message)
+    refused(run("compare", csv, "--length", 48, "--context", 12, "--horizon", 6, "--k", 6, *words), message)
 
 
 def test_somebody_else_at_the_address_is_no_ray(frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "ANSWER", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(hdt.InputError, match="no Ray answers at"):
-        hdt.compare(frame, engine="ray", address=f"127.0.0.1:{silent.getsockname()[1]}", **REQUEST)
+        hdt.compare(frame, engine="ray", address=f"127.0.0.1:{silent.getsockname()[1]}", **SMALL)
 
 
 def test_without_ray_one_line_says_how_to_get_it(

@@ -37,7 +37,9 @@ def compare(
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
     engine: Annotated[str, Option(help="local, or ray: every distillation and training a task of Ray.")] = "local",
-    address: Annotated[str | None, Option(help="HOST:PORT of a Ray; by default one is started here.")] = None,
+    address: Annotated[
+        str | None, Option(help="HOST:PORT of the Ray this machine is part of; by default one is started here.")
+    ] = None,
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:

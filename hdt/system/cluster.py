@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,18 +16,26 @@ from hdt.system.errors import InputError, first_line, require
 
 ENGINES = ("local", "ray")
 QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+ENVIRONMENT = {  # read when Ray is imported first
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how it will be; without, a notice of that
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of tasks that fail after another
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # what it says on stdout of workers that were killed
+}
+LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
 REACH, ANSWER = 2, 8  # seconds until an address counts as one where nothing, or no Ray, answers
 
 
 def check(engine: str, workers: int | None, address: str | None) -> None:
-    """Refuse an unknown engine, one that is not installed, and what does not concern it."""
+    """Refuse an unknown engine, one that is not installed, and what it cannot take."""
     require(engine in ENGINES, f"unknown engine {engine!r}; choose {' or '.join(ENGINES)}")
     require(workers is None or workers >= 1, f"workers={workers}: at least one is needed")
     require(engine == "ray" or address is None, f"address={address}: only engine ray has one; add --engine ray")
     require(engine != "ray" or find_spec("ray") is not None, "Ray is not installed; pip install 'hdt-ts[ray]'")
-    require(
-        workers is None or address is None, f"workers={workers}: the Ray at {address} decides how many; leave it out"
-    )
+    if address is not None:
+        host, colon, port = address.rpartition(":")
+        require(bool(host and colon) and port.isdecimal() and int(port) < 2**16, f"address {address}: not HOST:PORT")
+        require(workers is None, f"workers={workers}: the Ray at {address} decides how many; leave it out")
 
 
 @contextmanager
@@ -36,8 +45,8 @@ def joined(workers: int | None, address: str | None) -> Iterator[Any]:
 
     Raises :class:`hdt.system.errors.InputError` where no Ray answers, after ten seconds at most.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # how it will be; without, a notice of that
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if address is not None:
         _answers(address)
     import ray
@@ -46,11 +55,14 @@ def joined(workers: int | None, address: str | None) -> Iterator[Any]:
         require(workers is None, f"workers={workers}: this process is connected to a Ray, which has its own")
         yield ray
         return
+    ends = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address or "local", num_cpus=workers, **QUIET)
     except Exception as error:  # of many kinds
         remedy = "it takes one of its machines, with the same versions of Python and Ray" if address else "see /tmp/ray"
         raise InputError(f"cannot {'join' if address else 'start'} Ray ({first_line(error)}); {remedy}") from error
+    with suppress(ValueError, TypeError):  # in another thread, or a handler of another language
+        signal.signal(signal.SIGTERM, ends)  # Ray prints where it was
     try:
         yield ray
     finally:
@@ -58,8 +70,7 @@ def joined(workers: int | None, address: str | None) -> Iterator[Any]:
 
 
 def _answers(address: str) -> None:
-    host, colon, port = address.rpartition(":")
-    require(bool(host and colon) and port.isdecimal() and int(port) < 2**16, f"address {address}: expected HOST:PORT")
+    host, _, port = address.rpartition(":")
     nobody = f"no Ray answers at {address}; start one there with 'ray start --head', which prints its address"
     status = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:
@@ -84,11 +95,13 @@ def each(ray: Any, tasks: Sequence[Any], done: Callable[[Any, Any], None]) -> No
     except BaseException as error:
         for task in waiting:
             ray.cancel(task, force=True)
-        if isinstance(error, ray.exceptions.RayTaskError):
-            raise error.cause from error
-        if isinstance(error, ray.exceptions.RayError):
+        lost = tuple(getattr(ray.exceptions, name) for name in LOST)
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if isinstance(cause, lost):
             raise InputError(
-                f"Ray gave up ({first_line(error)}), for lack of memory most likely; what is finished is kept, so run "
-                "the same command again with fewer workers"
+                "Ray lost the process of a task again and again, for lack of memory most likely; what is finished is "
+                "kept, so run the same command again with fewer workers"
             ) from error
+        if cause is not error:
+            raise cause from error
         raise
