@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	@echo "report: $(CURDIR)/runs/demo/report.html"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup  # one worker per core, notebooks included
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # one worker per core, notebooks included
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -23,7 +23,6 @@ import hdt
 from hdt.run import report
 from hdt.system import cluster
 
-pytestmark = pytest.mark.xdist_group("ray")
 REQUEST: dict[str, Any] = {
     "methods": ["hdt"], "students": ["odd:Quick"], "seeds": 2, "validation": False, **SMALL,
 }  # fmt: skip
@@ -112,6 +111,8 @@ def test_ray_computes_what_one_process_does_though_a_worker_is_killed(
     again = hdt.compare(frame, out="ray", engine="ray", watch=watch, **request)
     assert seen == [9, 10, 11, 12, 12] and all(path.exists() for path in lost)
     pd.testing.assert_frame_equal(again[ERRORS], alone[ERRORS], check_exact=True)
+    finished = hdt.compare(frame, out="ray", engine="ray", address="127.0.0.1:1", **request)  # asks no Ray
+    pd.testing.assert_frame_equal(finished, again)
 
 
 def test_what_tasks_refuse_is_refused_in_the_same_words(
@@ -126,14 +127,6 @@ def test_what_tasks_refuse_is_refused_in_the_same_words(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_task_that_is_lost_every_time_is_given_up_in_one_line(started: Path) -> None:
-    import ray
-
-    ends, after = ray.remote(max_retries=0)(lambda code: os._exit(code)), ray.remote(lambda result: result)
-    with pytest.raises(hdt.InputError, match=r"lost the process of a task .* again with fewer workers"):
-        cluster.each(ray, [after.remote(ends.remote(1))], print)
-
-
 def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> None:
     def stop(label: str, done: int, total: int) -> None:
         if done:
@@ -145,6 +138,14 @@ def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> N
         hdt.compare(frame, engine="ray", watch=stop, **{**REQUEST, "students": ["odd:Quick", "odd:ends"], "seeds": 1})
     pids = map(int, (started / "pids").read_text().split())
     assert not psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)[1]
+
+
+def test_a_task_that_is_lost_every_time_is_given_up_in_one_line(started: Path) -> None:
+    import ray
+
+    ends, after = ray.remote(max_retries=0)(lambda code: os._exit(code)), ray.remote(lambda result: result)
+    with pytest.raises(hdt.InputError, match=r"lost the process of a task .* again with fewer workers"):
+        cluster.each(ray, [after.remote(ends.remote(1))], print)
 
 
 def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) -> None:
