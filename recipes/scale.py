@@ -1,12 +1,12 @@
 """Seconds and memory of a distillation over the size of the data: python recipes/scale.py
 
-Tables are generated once into parquet files (hourly; daily and weekly cycles of random amplitude and phase a channel,
-AR(1) noise; float32) in ``--folder``. Every cell is a process of its own, for its own peak memory, and is kept
-in ``--out``, so that an interrupted table goes on. Small unless told otherwise; Traffic's shape is ``--shapes 17544x862``,
-LargeST's ``201000x8600`` (7 GB of files). Beside each cell is the time of merely reading the values, and ``--draw``
-draws both over the size. ``--channels all`` keeps every channel; ``--batches 8 64`` distils each table with so many
-channels per iteration, and ``--check`` adds the full loss of the objective, all channels at once, the mean over 16
-draws, and DLinear's test error at its published learning rate.
+Tables are generated once into parquet files in ``--folder``: hourly, float32, daily and weekly cycles of random
+amplitude and phase for each channel, AR(1) noise. Every cell is a process of its own, for the sake of its peak memory,
+and is kept in ``--out``, so that an interrupted table goes on. Small unless told otherwise; Traffic's shape is
+``--shapes 17544x862``, LargeST's ``201000x8600`` (7 GB of files). Beside each cell is the time of merely reading the
+values, and ``--draw`` draws both over the size. ``--channels all`` keeps every channel; ``--batches 8 64`` distils each
+table with so many channels per iteration, and ``--check`` adds the full loss of the objective, all channels at once,
+the mean over 16 draws, and DLinear's test error at its published learning rate.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def reading(folder: Path) -> float:
 def cell(folder: Path, method: str, batch: int | None, args: argparse.Namespace) -> dict[str, Any]:
     """One distillation in this process."""
     import hdt
+    from hdt.run.produce import plan
 
     read = reading(folder)
     given = {} if args.iterations is None else {"iterations": args.iterations}
@@ -91,6 +92,7 @@ def cell(folder: Path, method: str, batch: int | None, args: argparse.Namespace)
         "CPU seconds": round(time.process_time() - used, 1),
         "reading": round(read, 1),
         "peak MB": distilled.info.peak_rss_mb,
+        "estimated MB": plan(distilled.panel, settings)["estimated_memory_mb"],
         "values MB": round(4 * distilled.info.data.rows * len(distilled.info.data.columns) / 2**20),
     }
     return {**row, **checked(distilled)} if args.check else row

@@ -118,6 +118,16 @@ def test_only_the_columns_asked_for_are_read(tmp_path: Path, monkeypatch: pytest
     assert max(map(len, asked)) <= 9 and {len(names) for names in asked} <= {1, 2, 4, CHANNELS}
 
 
+def test_a_dry_run_reads_a_sample(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    read = Stored.read
+    monkeypatch.setattr(Stored, "read", lambda self, rows, own: asked.extend(own) or read(self, rows, own))
+    monkeypatch.setattr("hdt.distillation.loop.evenly", lambda channels: channels[::4])
+    result = small_run(run, files(tmp_path / "data", table()), "--dry-run", "--json")
+    assert json.loads(result.out)["floats"] == 96 and set(asked) <= {0, 4, 8}
+    assert list(tmp_path.glob("cache/*")) == []
+
+
 def test_validation_and_test_are_not_read(tmp_path: Path) -> None:
     frame = table()
     poisoned = frame.copy()

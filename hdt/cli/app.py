@@ -111,6 +111,7 @@ def distill(
     as_json: AsJson = False,
 ) -> None:
     """Distil DATA and write a run folder. Interrupted, the same command goes on where it was."""
+    from hdt.data.stored import Stored
     from hdt.distillation.config import ALL
     from hdt.distillation.loop import KEEP_SECONDS
     from hdt.distillation.recipe import number_or, parse_options, read_recipe
@@ -139,6 +140,8 @@ def distill(
     checkpoint = checkpoint_beside(out)
     with progress_bar() as bar, resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
+        if isinstance(panel.values, Stored):
+            panel.values.watch = lambda c, all_: bar.update(task, description=f"reading column {c:,} of {all_:,}")
         distilled = produce.distill_panel(
             panel, settings, checkpoint=checkpoint,
             watch=lambda done, _, terms: bar.update(task, completed=done, description=f"loss {terms['loss']:.4f}"),

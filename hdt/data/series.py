@@ -243,7 +243,9 @@ class Panel:
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
             values = np.concatenate([self.original(before, channels)[-missing:], values]) if missing > 0 else values
-        return self.scaler.of(channels).transform(values.astype(np.float64, copy=False))
+        known = "survey" in vars(self) or not self.stored  # else a look at some columns is not worth a pass over all
+        scaler = self.scaler.of(channels) if known else Scaler.fit(self.original("train", channels))
+        return scaler.transform(values.astype(np.float64, copy=False))
 
     def original(self, part: Part, channels: Channels = ALL) -> np.ndarray:
         """Values [T_part, g] of one part in original units, missing cells filled; in memory, when first asked for."""

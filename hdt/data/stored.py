@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Stored:
         self.states = [_state(path) for path in paths]
         self.rows = [file.metadata.num_rows for file in self.files]
         self.columns: list[str] = []
+        self.watch: Callable[[int, int], None] | None = None  # told, of each reading, the last column and how many
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
 
     @property
@@ -101,6 +102,8 @@ class Stored:
                     found[c, low - start : high - start] = values
             first += count
         found[~np.isfinite(found)] = np.nan
+        if self.watch is not None:
+            self.watch(channels[-1] + 1, len(self.columns))
         return found.T
 
     def check(self) -> None:

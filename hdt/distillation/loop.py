@@ -59,7 +59,7 @@ def typical(series: Real, settings: Settings) -> Float[Tensor, "T_common C_p"]:
 def _identified(series: Real, settings: Settings) -> tuple[Any, list[Tensor]]:
     """The facts and arrays that decide a distillation."""
     facts = settings.model_dump(mode="json")
-    return ([facts, series.key], []) if isinstance(series, Blocks) else (facts, [series])
+    return ([facts, series.key()], []) if isinstance(series, Blocks) else (facts, [series])
 
 
 def _check_shape(parameterization: Parameterization, params: Params, started: Float[Tensor, "N M C"]) -> None:

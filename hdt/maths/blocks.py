@@ -27,17 +27,17 @@ KEEP_SECONDS = 10.0  # between two times that running sums are kept
 
 @dataclass(frozen=True)
 class Blocks:
-    """A series that is read by blocks: ``read`` gives the scaled rows [T, g] of some channels, float32.
+    """A series read by blocks: ``read`` gives the scaled rows [T, g] of some channels, float32.
 
-    ``starts`` [C] are the first rows of channels, all zero where they begin together. ``key`` identifies the values.
-    ``sums`` is a folder in which running sums over all blocks are kept, so that an interrupted pass goes on and a
-    finished one is not repeated; None keeps nothing, where reading costs little.
+    ``starts`` [C] are the first rows of channels, all zero where they begin together. ``key`` tells what identifies the
+    values. ``sums`` is a folder in which running sums over all blocks are kept, so that an interrupted pass goes on and
+    a finished one is not repeated; None keeps nothing, where reading costs little.
     """
 
     rows: int
     starts: Int[Tensor, " C"]
     read: Callable[[Sequence[int]], Float[Tensor, "T g"]]
-    key: str
+    key: Callable[[], str]
     device: torch.device = CPU
     sums: Path | None = None
 
@@ -128,7 +128,11 @@ def summed(
     pass goes on where it was, to the same bits, and a finished one is not repeated. There must be one block at least.
     """
     folder = series.sums if isinstance(series, Blocks) else None
-    file = None if folder is None or not isinstance(series, Blocks) else folder / f"sums-{series.key}-{key}.safetensors"
+    file = (
+        None
+        if folder is None or not isinstance(series, Blocks)
+        else folder / f"sums-{series.key()[:32]}-{key}.safetensors"
+    )
     stored = None if file is None else checkpoint.load(file)
     count, last_kept = len(groups(series, rows)), time.monotonic()
     done, found = 0, []

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from hdt.maths.blocks import CHANNELS, Real, blocks, summed
@@ -114,9 +115,9 @@ def lags(series: Float[Tensor, "T C"], size: int) -> tuple[Tensor, Tensor, Tenso
 def _lags(x: Float[Tensor, "C T"], size: int) -> tuple[Tensor, Tensor, Tensor]:
     rows = x.shape[1]
     count = rows - size + 1
-    padded = 2 ** (rows + size - 1).bit_length()
-    spectrum = torch.fft.rfft(x[:, :count], padded).conj() * torch.fft.rfft(x, padded)
-    first = torch.fft.irfft(spectrum, padded)[:, :size].sum(dim=0)
+    padded = next_fast_len(rows + size - 1, real=True)
+    spectrum = (torch.fft.rfft(x[:, :count], padded).conj() * torch.fft.rfft(x, padded)).sum(dim=0)
+    first = torch.fft.irfft(spectrum, padded)[:size]
     head, tail = x[:, : size - 1], x[:, count : count + size - 1]
     sums = torch.cat([x[:, :count].sum(dim=1, keepdim=True), tail - head], dim=1).cumsum(1).sum(dim=0)
     return first, tail.T @ tail - head.T @ head, sums

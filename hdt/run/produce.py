@@ -21,7 +21,7 @@ from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, objective_of, optimise, typical
 from hdt.distillation.methods import METHODS
 from hdt.maths import stationarity
-from hdt.maths.blocks import Blocks
+from hdt.maths.blocks import CHANNELS, Blocks
 from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
 from hdt.objective import OBJECTIVES
@@ -35,7 +35,9 @@ from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
 from hdt.system.options import SIZE
 
-BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
+BASE_MEMORY_MB = 530  # python with torch and pandas loaded, and what a statistic takes of any series
+FLOAT = 4  # bytes
+COPIES, MADE = 14, 12  # of a block, in float64 and transformed; of the synthetic series, as Adam and spectra hold them
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
 TESTED = 64  # channels at most that are looked at for drift
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
@@ -160,8 +162,13 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
 def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
     """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
     channels = settings.channels or panel.channels
-    graph = objective_of(settings).graph_bytes(instances, min(channels, settings.channel_batch or channels))
-    return round(BASE_MEMORY_MB + (graph + 3 * panel.values.nbytes) / 2**20)
+    objective = objective_of(settings)
+    graph = objective.graph_bytes(instances, min(channels, settings.channel_batch or channels))
+    rows, block = panel.borders[0], min(panel.channels, CHANNELS)
+    held = 0 if panel.stored else panel.values.nbytes
+    dense = FLOAT * rows * (channels + (0 if objective.by_blocks else panel.channels))  # where it starts; all at once
+    made = MADE * FLOAT * instances * settings.length * channels
+    return round(BASE_MEMORY_MB + (held + dense + made + COPIES * FLOAT * rows * block + graph) / 2**20)
 
 
 def less_memory(settings: Settings) -> str:
@@ -191,7 +198,7 @@ def train_blocks(panel: Panel) -> Blocks:
 
     starts = torch.zeros(panel.channels, dtype=torch.long) if panel.starts is None else torch.tensor(panel.starts)
     kept = None if not panel.stored else machine.cache_folder()
-    return Blocks(panel.borders[0], starts, read, panel.train_sha256, sums=kept)
+    return Blocks(panel.borders[0], starts, read, lambda: panel.train_sha256, sums=kept)
 
 
 def key(panel: Panel, settings: Settings) -> str:
@@ -220,7 +227,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
-    real = pooled(mean_spectrum(train, settings.length).power, settings.channels)
+    sample = train if settings.channels is None else typical(train, settings)
+    real = pooled(mean_spectrum(sample, settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
