@@ -71,6 +71,8 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(str(folder))
         patch.chdir(folder)  # whose modules its workers find
         patch.setenv("RAY_TMPDIR", place)
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else Ray writes one into the home folder
         before = {*psutil.Process().children(recursive=True)}
         with cluster.joined(2, None):
             yield folder
@@ -158,6 +160,16 @@ def test_a_command_joins_a_ray_and_says_nothing_of_it(started: Path, csv: Path) 
     found = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False, env=env)
     assert (found.returncode, found.stderr) == (0, "")
     assert [row["method"] for row in json.loads(found.stdout)["rows"]][:2] == ["full", "random"]
+
+
+def test_a_ray_that_wants_another_token_says_so(
+    started: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "1" * 64)
+    with pytest.raises(hdt.InputError, match="wants its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to"):
+        hdt.compare(frame, engine="ray", address=ray.get_runtime_context().gcs_address, **REQUEST)
 
 
 @pytest.mark.parametrize(

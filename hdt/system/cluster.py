@@ -23,6 +23,7 @@ ENVIRONMENT = {  # read when Ray is imported first
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # what it says on stdout of workers that were killed
 }
 LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
+JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
 REACH, ANSWER = 2, 8  # seconds until an address counts as one where nothing, or no Ray, answers
 
 
@@ -70,15 +71,30 @@ def joined(workers: int | None, address: str | None) -> Iterator[Any]:
 
 
 def _answers(address: str) -> None:
+    """Refuse an address that cannot be joined; tried in another process, for Ray itself waits for minutes."""
     host, _, port = address.rpartition(":")
-    nobody = f"no Ray answers at {address}; start one there with 'ray start --head', which prints its address"
-    status = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    told = b""
     try:
         socket.create_connection((host, int(port)), REACH).close()
-        found = subprocess.run(status, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        raise InputError(nobody) from None
-    require(found.returncode == 0, nobody)
+        command = [sys.executable, "-c", JOIN, address]
+        found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER, check=False)
+        if found.returncode == 0:
+            return
+        told = found.stderr
+    except subprocess.TimeoutExpired as error:
+        told = error.stderr or b""
+    except OSError:
+        pass
+    require(
+        b"uthentication token" not in told,
+        f"the Ray at {address} wants its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what "
+        "'ray get-auth-token' prints there",
+    )
+    require(b"Version mismatch" not in told, f"the Ray at {address} has another version of Ray or Python than this one")
+    raise InputError(
+        f"no Ray answers at {address}; start one there with 'ray start --head', and join this machine to it with "
+        f"'ray start --address={address}'"
+    )
 
 
 def each(ray: Any, tasks: Sequence[Any], done: Callable[[Any, Any], None]) -> None:
