@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
@@ -250,6 +252,36 @@ def test_a_long_table_is_read_as_before(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "long.parquet")
     panel = hdt.load(tmp_path / "long.parquet")
     assert not panel.stored and panel.channels == CHANNELS and panel.values.dtype == np.float32
+
+
+PEAK = """
+import numpy as np, pandas as pd, torch, hdt
+from hdt.data import scaler
+from hdt.maths import blocks
+from hdt.run import produce
+from hdt.system.machine import peak_memory
+
+torch.set_num_threads(1)
+scaler.BLOCK = blocks.CHANNELS = produce.TESTED = 4
+def frame(rows, channels):
+    values = np.random.default_rng(0).standard_normal((rows, channels), dtype=np.float32)
+    return pd.DataFrame(values, pd.date_range("2024-01-01", periods=rows, freq="h"), [f"s{c}" for c in range(channels)])
+def run(data):
+    hdt.distill(data, method="wiener", channels=2, length=48, context=12, horizon=6, iterations=1, features=8, draws=1)
+run(frame(500, 9))
+large = frame(40_000, 400)
+with peak_memory(torch.device("cpu")) as peak:
+    before = peak()
+    run(large)
+print((peak() - before) * 2**20 / large.to_numpy().nbytes)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc")
+def test_a_distillation_takes_less_than_twice_its_input() -> None:
+    """Beside the caller's frame of 64 MB there is one copy of it, and blocks."""
+    told = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
+    assert 0.5 < float(told.stdout) < 1.8
 
 
 def test_float32_stays_float32() -> None:

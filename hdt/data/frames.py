@@ -256,8 +256,11 @@ def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
             raise InputError(f"{name}: column {column!r} is complex; give real values")
     narrow = all(dtype in (np.float32, np.float16) for dtype in wide.dtypes)
     dtype = np.float32 if narrow else np.float64
-    values = wide.to_numpy(dtype=dtype, na_value=np.nan, copy=True)  # ours from here on, not the caller's
-    values[~np.isfinite(values)] = np.nan
+    plain = all(isinstance(kind, np.dtype) for kind in wide.dtypes)  # else cells may be pd.NA
+    absent = {} if plain else {"na_value": np.nan}
+    values = wide.to_numpy(dtype=dtype, copy=True, **absent)  # ours from here on, not the caller's
+    for own in values.T:
+        own[~np.isfinite(own)] = np.nan
     in_range([str(column) for column in wide.columns], values, name)
     return values
 

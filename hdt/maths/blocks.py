@@ -114,9 +114,9 @@ def dense(series: Real) -> Float[Tensor, "T C"]:
     return whole
 
 
-def evenly(channels: Int[Tensor, " C"], most: int = CHANNELS) -> Int[Tensor, " g"]:
-    """At most ``most`` of some channels, evenly spaced: a sample where all of them would tell little more."""
-    return channels[:: -(-len(channels) // most)]
+def evenly(channels: Int[Tensor, " C"]) -> Int[Tensor, " g"]:
+    """At most ``CHANNELS`` of some channels, evenly spaced: a sample where all of them would tell little more."""
+    return channels[:: -(-len(channels) // CHANNELS)]
 
 
 def summed(

@@ -19,12 +19,12 @@ def nearest_distance(synthetic: Float[Tensor, "N M C_s"], series: Real) -> float
 
     All T−M+1 sub-series at once: ‖x − s‖² = ‖x‖² − 2 x·s + ‖s‖², the products by FFT, whose spectra add
     over channels. When there are fewer synthetic channels than real ones, the nearest pair of single channels counts,
-    of at most ``CHANNELS`` evenly spaced real ones that are long enough.
+    of a sample (:func:`hdt.maths.blocks.evenly`) of the real ones that are long enough.
     """
     length, made = synthetic.shape[1], synthetic.numpy().astype(np.float64)
     if synthetic.shape[2] != series.shape[1]:
         made = made.transpose(0, 2, 1).reshape(-1, length, 1)
-        sample = evenly(long_enough(series, length), CHANNELS)
+        sample = evenly(long_enough(series, length))
         real, first = take(series, sample).cpu().numpy(), starts(series)[sample].tolist()
         squared = min(_squared(made, [own[start:, None]]) for own, start in zip(real.T, first, strict=True))
     else:
