@@ -35,7 +35,11 @@ def compare(
     augment: Augment = False,
     no_validation: NoValidation = False,
     device: Device = "auto",
-    workers: Annotated[int, Option(min=1, help="Processes that share the work.")] = 1,
+    workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
+    engine: Annotated[str, Option(help="local, or ray: every distillation and training a task of Ray.")] = "local",
+    address: Annotated[
+        str | None, Option(help="HOST:PORT of the Ray this machine is part of; by default one is started here.")
+    ] = None,
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +59,8 @@ def compare(
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
-    how = {"augment": augment, "validation": not no_validation, "device": device, "workers": workers}
+    how = {"augment": augment, "validation": not no_validation, "device": device}
+    how |= {"workers": workers, "engine": engine, "address": address}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
 
 

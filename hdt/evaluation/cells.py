@@ -23,7 +23,7 @@ from hdt.run.distilled import Distilled
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 
-CELLS = "cells"  # in a comparison's folder: a file per training
+CELLS, RUNS = "cells", "runs"  # in a comparison's folder: a file per training, a run folder per distillation
 
 
 class Cell(NamedTuple):
@@ -52,41 +52,61 @@ class Work:
 
     def score(self, cell: Cell) -> Score:
         """The score of a cell, with the facts of its distillation."""
+        return cached(self.file(cell), lambda: measure(self.evaluator, cell, self.distilled(cell)))
+
+    def file(self, cell: Cell) -> Path | None:
+        """Where the score of a cell is kept, if anywhere."""
         if cell.settings is None:
-            return self.evaluator.score_full(cell.student, cell.seed)
-        run = produce.key(self.panel, cell.settings)
-
-        def compute() -> Score:
-            distilled = self.distilled(cell, run)
-            info = distilled.info
-            return {
-                **self.evaluator.score(cell.student, distilled.values, cell.seed),
-                "floats": info.floats,
-                "distill_seconds": info.seconds,
-                "distance_nearest": info.distance.nearest,
-                **({} if info.distance.start is None else {"distance_start": info.distance.start}),
-            }
-
+            return self.evaluator.full_file(cell.student, cell.seed)
         if self.folder is None:
-            return compute()
+            return None
+        run = produce.key(self.panel, cell.settings)
         key = fingerprint([run, self.evaluator.key(cell.student, cell.seed)])
-        name = f"{cell.method}-{cell.student}-{cell.seed}-{key}.json".replace(":", ".")
-        return cached(self.folder / CELLS / name, compute)
+        return self.folder / CELLS / f"{cell.method}-{cell.student}-{cell.seed}-{key}.json".replace(":", ".")
 
-    def distilled(self, cell: Cell, run: str) -> Distilled:
-        """The distillation of a cell, shared by its students."""
-        if self.last is not None and self.last[0] == run:
-            return self.last[1]
-        assert cell.settings is not None
-        folder = None if self.folder is None else self.folder / "runs" / f"{cell.method}-{cell.seed}-{run}"
-        if folder is not None and folder.is_dir():
-            distilled = Distilled.load(folder)
-        else:
-            distilled = produce.distill_panel(self.panel, cell.settings)
-            if folder is not None:
-                distilled.save(folder)
-        self.last = run, distilled
-        return distilled
+    def run(self, cell: Cell) -> str | None:
+        """The name of a cell's distillation, shared by its students; None for full data, which need none."""
+        if cell.settings is None:
+            return None
+        return f"{cell.method}-{cell.seed}-{produce.key(self.panel, cell.settings)}"
+
+    def kept(self, run: str) -> Distilled | None:
+        """The distillation of that name, where the folder holds it."""
+        if self.folder is None or not (self.folder / RUNS / run).is_dir():
+            return None
+        return Distilled.load(self.folder / RUNS / run)
+
+    def keep(self, run: str, distilled: Distilled) -> None:
+        """Into the folder, if there is one."""
+        if self.folder is not None:
+            distilled.save(self.folder / RUNS / run)
+
+    def distilled(self, cell: Cell) -> Distilled | None:
+        """The distillation of a cell: the last one, one that is kept, or a new one."""
+        run = self.run(cell)
+        if run is None or cell.settings is None:
+            return None
+        if self.last is None or self.last[0] != run:
+            found = self.kept(run)
+            if found is None:
+                found = produce.distill_panel(self.panel, cell.settings)
+                self.keep(run, found)
+            self.last = run, found
+        return self.last[1]
+
+
+def measure(evaluator: Evaluator, cell: Cell, distilled: Distilled | None) -> Score:
+    """The score of a cell from its distillation, with the facts of that; of full data where there is none."""
+    if distilled is None:
+        return evaluator.score(cell.student, evaluator.train[None], cell.seed)
+    info = distilled.info
+    return {
+        **evaluator.score(cell.student, distilled.values, cell.seed),
+        "floats": info.floats,
+        "distill_seconds": info.seconds,
+        "distance_nearest": info.distance.nearest,
+        **({} if info.distance.start is None else {"distance_start": info.distance.start}),
+    }
 
 
 def in_turn(work: Work, cells: Sequence[Cell], watch: WatchTraining | None) -> Iterator[Score]:

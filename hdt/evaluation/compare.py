@@ -7,7 +7,7 @@ that say what they depend on, so that a run that was stopped goes on, and asking
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from hdt.distillation.methods import METHODS
 from hdt.evaluation import naive, published
 from hdt.evaluation.cells import Cell, Work, by_workers, in_turn
 from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, check, summary
+from hdt.evaluation.ray_engine import by_ray
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
 from hdt.students import STUDENTS, Student
-from hdt.system import folders, machine
+from hdt.system import cluster, folders, machine
 from hdt.system.errors import require
 
 ALWAYS = ("random", "full")
@@ -49,7 +50,9 @@ def compare(
     validation: bool = True,
     device: str = "auto",
     out: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
     watch: WatchTraining | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
@@ -60,7 +63,8 @@ def compare(
     are those of :func:`hdt.distill`; a hyperparameter holds for the methods that have it. Work goes to
     ``out`` and is taken up from there, and every seed's errors to its ``cells.csv`` (see :mod:`hdt.evaluation.paired`);
     without ``out`` only rows of full data are kept. ``workers`` processes share the work, and the threads: errors are
-    those of one process with as many threads as each of them has.
+    those of one process with as many threads as each of them has. With ``engine="ray"`` every distillation and training
+    is a task of Ray: of one with so many ``workers`` on this machine, or of that at ``address``, HOST:PORT.
 
     Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units), ``mase``,
     ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
@@ -69,9 +73,12 @@ def compare(
     """
     chosen = list(STUDENTS) if students is None else STUDENTS.names(students)
     check(chosen, seeds)
-    require(workers >= 1, f"workers={workers}: at least one is needed")
+    cluster.check(engine, workers, address)
     own = [name for name in chosen if students and name not in students]
-    require(not own or workers == 1, f"student {', '.join(own)}: other processes cannot see a class; give its path")
+    require(
+        not own or (engine == "local" and workers in (None, 1)),
+        f"student {', '.join(own)}: other processes cannot see a class; give its path",
+    )
     names = _names(methods)
     name, values = _varied(vary)
     loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
@@ -93,8 +100,7 @@ def compare(
     ]
     work = Work(panel, evaluator, None if out is None else Path(out))
     scores: dict[tuple[str, Any, str], list[Score]] = {}
-    found = in_turn(work, cells, watch) if workers == 1 else by_workers(work, cells, workers, watch)
-    for cell, score in zip(cells, found, strict=True):
+    for cell, score in zip(cells, _found(work, cells, workers, engine, address, watch), strict=True):
         scores.setdefault((cell.method, cell.varied, cell.student), []).append(score)
     if watch is not None:
         watch("done", len(cells), len(cells))
@@ -104,6 +110,16 @@ def compare(
         forecast = evaluator.score_naive(kind)
         scores |= {} if forecast is None else {(kind, None, student): [forecast] for student in chosen}
     return _table(scores, name, panel, first)
+
+
+def _found(
+    work: Work, cells: list[Cell], workers: int | None, engine: str, address: str | None, watch: WatchTraining | None
+) -> Iterable[Score]:
+    if engine == "ray":
+        return by_ray(work, cells, workers, address, watch)
+    if workers is None or workers == 1:
+        return in_turn(work, cells, watch)
+    return by_workers(work, cells, workers, watch)
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:

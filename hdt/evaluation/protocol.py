@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -109,10 +110,11 @@ class Evaluator:
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
-        return cached(
-            cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json",
-            lambda: self.score(student, self.train[None], seed),
-        )
+        return cached(self.full_file(student, seed), lambda: self.score(student, self.train[None], seed))
+
+    def full_file(self, student: str, seed: int) -> Path:
+        """Where that is kept."""
+        return cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json"
 
     def score_naive(self, kind: str) -> Score | None:
         """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season."""
@@ -225,16 +227,23 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
     }
 
 
-def cached(file: Path, compute: Callable[[], Score]) -> Score:
-    """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
+def known(file: Path | None) -> Score | None:
+    """The score in ``file``; None where there is none, or a damaged one."""
     try:
-        return SCORE.validate_json(file.read_bytes())
+        return None if file is None else SCORE.validate_json(file.read_bytes())
     except (OSError, ValueError):
-        score = compute()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as part:
-            part.write_text(json.dumps(score), encoding="utf-8")
-    except OSError:
-        pass
+        return None
+
+
+def cached(file: Path | None, compute: Callable[[], Score]) -> Score:
+    """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
+    found = known(file)
+    if found is not None:
+        return found
+    score = compute()
+    if file is not None:
+        with suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as part:
+                part.write_text(json.dumps(score), encoding="utf-8")
     return score

@@ -1,0 +1,82 @@
+"""The cells of a comparison as tasks of Ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hdt.distillation import config
+from hdt.evaluation.cells import Cell, Work, measure
+from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached, known
+from hdt.run import produce
+from hdt.run.distilled import Distilled
+from hdt.system import cluster
+from hdt.system.errors import require
+
+
+def by_ray(
+    work: Work, cells: Sequence[Cell], workers: int | None, address: str | None, watch: WatchTraining | None
+) -> list[Score]:
+    """The scores of all cells: a task per distillation and one per training, which share the threads of this process.
+
+    The data go to Ray once. What a task returns is kept in the folder here, for no other machine need see that; tasks
+    whose process was killed are repeated by Ray. ``workers``, ``address``: see :func:`hdt.system.cluster.joined`.
+    """
+    scores = {n: score for n, cell in enumerate(cells) if (score := known(work.file(cell))) is not None}
+    if len(scores) == len(cells):
+        return [scores[n] for n in range(len(cells))]
+    if watch is not None:
+        watch("Ray", len(scores), len(cells))
+    with cluster.joined(workers, address) as ray:
+        has = ray.cluster_resources()
+        cores, cards = has.get("CPU", 0), has.get("GPU", 0)
+        cuda = work.evaluator.device.type == "cuda"
+        require(cores >= 1, "that Ray has no CPU for tasks; start it with some")
+        require(cards > 0 or not cuda, "that Ray has no GPU; use --device cpu")
+        share = int(10_000 * min(1, cards / cores)) / 10_000 if cuda else 0  # the finest that Ray knows
+        distil, score = (ray.remote(num_cpus=1, num_gpus=share)(task) for task in (_distil, _score))
+        evaluator, threads = ray.put(work.evaluator), max(1, torch.get_num_threads() // int(cores))
+        runs: dict[str, Any] = {}
+        fresh: dict[Any, str] = {}
+        trainings: dict[Any, int] = {}
+        for n, cell in enumerate(cells):
+            if n in scores:
+                continue
+            run = work.run(cell)
+            if run is not None and run not in runs:
+                kept = work.kept(run)
+                runs[run] = distil.remote(evaluator, cell.settings, threads) if kept is None else kept
+                fresh |= {runs[run]: run} if kept is None else {}
+            trainings[score.remote(evaluator, cell, None if run is None else runs[run], threads)] = n
+
+        def done(task: Any, result: Any) -> None:
+            if task in fresh:
+                work.keep(fresh[task], result)
+                return
+            n = trainings[task]
+            scores[n] = cached(work.file(cells[n]), lambda: result)
+            if watch is not None:
+                watch(f"{cells[n].method}, {cells[n].student}, seed {cells[n].seed}", len(scores), len(cells))
+
+        cluster.each(ray, [*fresh, *trainings], done)
+    return [scores[n] for n in range(len(cells))]
+
+
+def _distil(evaluator: Evaluator, settings: config.Settings, threads: int) -> Distilled:
+    _begin(evaluator, threads)
+    return produce.distill_panel(evaluator.panel, settings)
+
+
+def _score(evaluator: Evaluator, cell: Cell, distilled: Distilled | None, threads: int) -> Score:
+    _begin(evaluator, threads)
+    return measure(evaluator, cell, distilled)
+
+
+def _begin(evaluator: Evaluator, threads: int) -> None:
+    """Makes the process of a task like the one that asked for it."""
+    if evaluator.device.type == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for device auto
+    torch.set_num_threads(threads)

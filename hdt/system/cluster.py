@@ -1,0 +1,123 @@
+"""Ray, the engine for several machines: to start or to join it, and to wait for its tasks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any
+
+from hdt.system.errors import InputError, first_line, require
+
+ENGINES = ("local", "ray")
+QUIET: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+ENVIRONMENT = {  # read when Ray is imported first
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how it will be; without, a notice of that
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of tasks that fail after another
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # what it says on stdout of workers that were killed
+}
+LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
+JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+REACH, ANSWER = 2, 8  # seconds until an address counts as one where nothing, or no Ray, answers
+
+
+def check(engine: str, workers: int | None, address: str | None) -> None:
+    """Refuse an unknown engine, one that is not installed, and what it cannot take."""
+    require(engine in ENGINES, f"unknown engine {engine!r}; choose {' or '.join(ENGINES)}")
+    require(workers is None or workers >= 1, f"workers={workers}: at least one is needed")
+    require(engine == "ray" or address is None, f"address={address}: only engine ray has one; add --engine ray")
+    require(engine != "ray" or find_spec("ray") is not None, "Ray is not installed; pip install 'hdt-ts[ray]'")
+    if address is not None:
+        host, colon, port = address.rpartition(":")
+        require(bool(host and colon) and port.isdecimal() and int(port) < 2**16, f"address {address}: not HOST:PORT")
+        require(workers is None, f"workers={workers}: the Ray at {address} decides how many; leave it out")
+
+
+@contextmanager
+def joined(workers: int | None, address: str | None) -> Iterator[Any]:
+    """The module ``ray``, connected: to the Ray at ``address``, HOST:PORT, or to one of ``workers`` processes on this
+    machine (by default as many as it has cores) that ends afterwards, or to what this process was connected to before.
+
+    Raises :class:`hdt.system.errors.InputError` where no Ray answers, after ten seconds at most.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is not None:
+        _answers(address)
+    import ray
+
+    if ray.is_initialized() and address is None:
+        require(workers is None, f"workers={workers}: this process is connected to a Ray, which has its own")
+        yield ray
+        return
+    ends = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address or "local", num_cpus=workers, **QUIET)
+    except Exception as error:  # of many kinds
+        remedy = "it takes one of its machines, with the same versions of Python and Ray" if address else "see /tmp/ray"
+        raise InputError(f"cannot {'join' if address else 'start'} Ray ({first_line(error)}); {remedy}") from error
+    with suppress(ValueError, TypeError):  # in another thread, or a handler of another language
+        signal.signal(signal.SIGTERM, ends)  # Ray prints where it was
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Refuse an address that cannot be joined; tried in another process, for Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    told = b""
+    try:
+        socket.create_connection((host, int(port)), REACH).close()
+        command = [sys.executable, "-c", JOIN, address]
+        found = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER, check=False)
+        if found.returncode == 0:
+            return
+        told = found.stderr
+    except subprocess.TimeoutExpired as error:
+        told = error.stderr or b""
+    except OSError:
+        pass
+    require(
+        b"uthentication token" not in told,
+        f"the Ray at {address} wants its token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what "
+        "'ray get-auth-token' prints there",
+    )
+    require(b"Version mismatch" not in told, f"the Ray at {address} has another version of Ray or Python than this one")
+    raise InputError(
+        f"no Ray answers at {address}; start one there with 'ray start --head', and join this machine to it with "
+        f"'ray start --address={address}'"
+    )
+
+
+def each(ray: Any, tasks: Sequence[Any], done: Callable[[Any, Any], None]) -> None:
+    """Call ``done`` with every task and its result, in the order in which they end.
+
+    A task whose process or machine was lost is repeated by Ray. An error of a task, or of ``done``, or an interruption,
+    cancels the rest. Raises what the task raised, and :class:`hdt.system.errors.InputError` where Ray gives up.
+    """
+    waiting = list(tasks)
+    try:
+        while waiting:
+            (task,), waiting = ray.wait(waiting)
+            done(task, ray.get(task))
+    except BaseException as error:
+        for task in waiting:
+            ray.cancel(task, force=True)
+        lost = tuple(getattr(ray.exceptions, name) for name in LOST)
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        if isinstance(cause, lost):
+            raise InputError(
+                "Ray lost the process of a task again and again, for lack of memory most likely; what is finished is "
+                "kept, so run the same command again with fewer workers"
+            ) from error
+        if cause is not error:
+            raise cause from error
+        raise
