@@ -12,7 +12,7 @@ from hdt.maths import moments
 from hdt.maths.moments import Moments
 from hdt.maths.windows import windows
 from hdt.objective import Problem
-from hdt.objective.wiener import Wiener
+from hdt.objective.wiener import Relu, Wiener
 from hdt.system.errors import InputError
 
 L, H = 6, 3
@@ -169,7 +169,7 @@ def test_features_of_every_view_by_hand(view: str) -> None:
     mix, bias = np.random.default_rng(1).normal(size=(L, 9)), np.linspace(-1, 1, 9)
     objective = wiener(walk(60))
     features = {"raw": objective.raw, "centred": objective.centred}
-    features["relu"] = objective.relu(torch.tensor(mix), torch.tensor(bias))
+    features["relu"] = Relu(L, torch.tensor(mix), torch.tensor(bias))
     found = features[view](torch.tensor(windows))
     for one_of, expected in zip(found, features_by_hand(windows, view, mix, bias), strict=True):
         np.testing.assert_allclose(one_of.numpy(), expected, rtol=1e-9, atol=1e-9)

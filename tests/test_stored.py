@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -282,6 +284,35 @@ def test_a_distillation_takes_less_than_twice_its_input() -> None:
     """Beside the caller's frame of 64 MB there is one copy of it, and blocks."""
     told = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
     assert 0.5 < float(told.stdout) < 1.8
+
+
+def test_ray_reads_the_blocks_and_a_killed_process_changes_nothing(tmp_path: Path, run: Run) -> None:
+    """The first process that reads a block kills itself, once."""
+    folder, victim = files(tmp_path / "data", table()), tmp_path / "killed"
+    expected = hdt.distill(table(), **QUICK)
+    read = Stored.read
+
+    def deadly(self: Stored, rows: slice, channels: Any) -> np.ndarray:
+        if os.getpid() != driver and not victim.exists():
+            victim.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, rows, channels)
+
+    driver, panel = os.getpid(), hdt.load(folder)
+    panel.values.__class__ = type("Deadly", (Stored,), {"read": deadly})
+    found = hdt.distill(panel, engine="ray", workers=2, **QUICK)
+    assert victim.exists()
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.info.data.train_sha256 == expected.info.data.train_sha256
+
+
+def test_engines_are_for_tables_that_stay_in_their_files(frame: pd.DataFrame, tmp_path: Path, run: Run) -> None:
+    frame.to_csv(tmp_path / "small.csv")
+    refused(small_run(run, tmp_path / "small.csv", "--engine", "ray"), "fits into memory; --engine ray is for parquet")
+    folder = files(tmp_path / "data", table())
+    refused(small_run(run, folder, "--workers", 2), "shares its work with --engine ray")
+    refused(small_run(run, folder, "--engine", "spark"), "unknown engine 'spark'")
+    refused(small_run(run, folder, "--engine", "ray", "--address", "127.0.0.1:9"), "no Ray answers at 127.0.0.1:9")
 
 
 def test_float32_stays_float32() -> None:

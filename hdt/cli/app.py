@@ -31,7 +31,9 @@ from hdt.system.errors import InputError, readable
 if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
-NOT_SETTINGS = {"data", "option", "recipe", "out", "force", "dry_run", "as_json"}
+NOT_SETTINGS = {
+    "data", "option", "recipe", "out", "force", "dry_run", "as_json", "engine", "workers", "address",
+}  # fmt: skip
 
 app = typer.Typer(
     help="Distil a long time series into a few hundred synthetic steps on which forecasters train as well.",
@@ -105,6 +107,11 @@ def distill(
     dayfirst: data.DayFirst = None,
     freq: data.Freq = None,
     recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
+    engine: bench.Engine = "local",
+    workers: Annotated[
+        int | None, Option(min=1, help="Processes of the Ray started here; by default one a core.")
+    ] = None,
+    address: bench.Address = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
@@ -138,7 +145,11 @@ def distill(
     if little is not None:
         say(f"note: {little}")
     checkpoint = checkpoint_beside(out)
-    with progress_bar() as bar, resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"):
+    with (
+        produce.shared(panel, engine, workers, address),
+        progress_bar() as bar,
+        resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
+    ):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         if isinstance(panel.values, Stored):
             panel.values.watch = lambda c, all_: bar.update(task, description=f"reading column {c:,} of {all_:,}")

@@ -16,6 +16,12 @@ Augment = Annotated[bool, Option("--augment", help="Train students that mix chan
 NoValidation = Annotated[
     bool, Option("--no-validation", help="Choose nothing on real data: published rate, last weights.")
 ]
+Engine = Annotated[
+    str, Option(help="local, or ray: distillations, trainings and blocks of a large table as its tasks.")
+]
+Address = Annotated[
+    str | None, Option(help="HOST:PORT of the Ray this machine is part of; by default one is started here.")
+]
 recipes = typer.Typer(help="List, show and run the recipes of published results.", no_args_is_help=True)
 
 
@@ -36,10 +42,8 @@ def compare(
     no_validation: NoValidation = False,
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
-    engine: Annotated[str, Option(help="local, or ray: every distillation and training a task of Ray.")] = "local",
-    address: Annotated[
-        str | None, Option(help="HOST:PORT of the Ray this machine is part of; by default one is started here.")
-    ] = None,
+    engine: Engine = "local",
+    address: Address = None,
     out: Annotated[Path | None, Option(help="Folder of results, taken up again; by default runs/compare-DATA.")] = None,
     as_json: AsJson = False,
 ) -> None:

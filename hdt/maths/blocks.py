@@ -83,12 +83,6 @@ def blocks(series: Real, rows: int = 1) -> Iterator[tuple[Int[Tensor, " g"], Flo
         yield own, take(series, own)[start:]
 
 
-def block(series: Real, rows: int, n: int) -> Float[Tensor, "rows g"]:
-    """The rows of one of them."""
-    start, own = groups(series, rows)[n]
-    return take(series, own)[start:]
-
-
 def take(series: Real, channels: Int[Tensor, " g"]) -> Float[Tensor, "T g"]:
     """All rows of some channels."""
     if isinstance(series, Blocks):
@@ -130,6 +124,19 @@ def evenly(channels: Int[Tensor, " C"]) -> Int[Tensor, " g"]:
     return channels[:: -(-len(channels) // CHANNELS)]
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a statistic tells of the nth block; other processes take it as it is, which they do not a closure."""
+
+    series: Real
+    blocks: Sequence[tuple[int, Tensor]]
+    statistic: Callable[[Tensor], Sequence[Tensor]]
+
+    def __call__(self, n: int) -> list[Tensor]:
+        start, own = self.blocks[n]
+        return list(self.statistic(take(self.series, own)[start:]))
+
+
 def summed(
     series: Real, rows: int, statistic: Callable[[Float[Tensor, "rows g"]], Sequence[Tensor]], key: str = ""
 ) -> list[Tensor]:
@@ -145,17 +152,14 @@ def summed(
         else folder / f"sums-{series.key()[:32]}-{key}.safetensors"
     )
     stored = None if file is None else checkpoint.load(file)
-    count, last_kept = len(groups(series, rows)), time.monotonic()
+    parts, last_kept = groups(series, rows), time.monotonic()
+    count = len(parts)
     done, found = 0, []
     if stored is not None and stored.facts["rows"] == rows and stored.facts["blocks"] == count:
         done, found = stored.facts["done"], [stored.tensors[str(n)] for n in range(len(stored.tensors))]
         found = [tensor.to(series.device) for tensor in found]
     begun, mapped = done, series.mapped if isinstance(series, Blocks) else None
-    alone = replace(series, mapped=None) if isinstance(series, Blocks) else series
-
-    def one(n: int) -> list[Tensor]:
-        return list(statistic(block(alone, rows, n)))
-
+    one = _Told(replace(series, mapped=None) if isinstance(series, Blocks) else series, parts, statistic)
     for told in (mapped or map)(one, range(done, count)):
         found = [total + part for total, part in zip(found, told, strict=True)] if found else told
         done += 1

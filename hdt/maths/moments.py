@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -84,7 +85,7 @@ def gram(series: Real, size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
     Blocks of channels add up, so that memory does not grow with C, and channels may begin at different rows
     (:mod:`hdt.maths.blocks`).
     """
-    return gram_of(*summed(series, size, lambda own: lags(own, size), f"lags{size}"))
+    return gram_of(*summed(series, size, partial(lags, size=size), f"lags{size}"))
 
 
 def gram_of(

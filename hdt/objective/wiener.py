@@ -81,6 +81,43 @@ class Views(Known):
     share: int = 1
 
 
+@dataclass(frozen=True)
+class Relu:
+    """Features σ·relu((x − x̄)R/σ + b) and targets y − x̄ of windows, for one draw of R and b."""
+
+    context: int
+    mix: Tensor  # [L, D]
+    bias: Tensor  # [D]
+
+    def __call__(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
+        x, y = centred(flat, self.context)
+        scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
+        return torch.relu(x @ self.mix.to(x) + scale * self.bias.to(x)), y
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Everything that the views need of some channels: it adds over channels."""
+
+    context: int
+    horizon: int
+    drawn: Sequence[Relu]
+    stride: int
+
+    def __call__(self, own: Float[Tensor, "rows g"]) -> list[Tensor]:
+        found = list(moments.lags(own, self.context + self.horizon))
+        for draw, features in enumerate(self.drawn):
+            offset = draw * self.stride // len(self.drawn)
+            found += moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
+        return found
+
+
+def centred(flat: Float[Tensor, "B window"], context: int) -> tuple[Tensor, Tensor]:
+    """x − x̄ and y − x̄."""
+    flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
+    return flat[:, :context], flat[:, context:]
+
+
 class Wiener(Objective[Views]):
     """The sum of L/c over the views."""
 
@@ -109,14 +146,7 @@ class Wiener(Objective[Views]):
         counts = [(series.shape[0] - start - size + 1, len(own)) for start, own in groups(series, size)]
         total = sum(count * channels for count, channels in counts)
         stride = min(-(-total // options.most_windows), max(counts)[0])
-
-        def statistic(own: Float[Tensor, "rows g"]) -> list[Tensor]:
-            found = list(moments.lags(own, size))
-            for draw, features in enumerate(drawn):
-                offset = draw * stride // options.draws
-                found += moments.stream(own, context, horizon, features, stride, offset).tensors()
-            return found
-
+        statistic = Statistic(context, horizon, drawn, stride)
         told = summed(series, size, statistic, fingerprint([vars(self.problem), options.model_dump()], code=[Wiener]))
         gram = moments.gram_of(*told[:4])
         linear: list[View] = []
@@ -132,12 +162,12 @@ class Wiener(Objective[Views]):
         ]
         return Views(linear=linear, random=random)
 
-    def draw(self, generator: torch.Generator, device: torch.device) -> Features:
+    def draw(self, generator: torch.Generator, device: torch.device) -> Relu:
         """Random ReLU features."""
         context, count = self.problem.context, self.options.features
         mix = torch.randn(context, count, generator=generator, dtype=torch.float64) / context**0.5
         bias = torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1
-        return self.relu(mix.to(device), bias.to(device))
+        return Relu(context, mix.to(device), bias.to(device))
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)
@@ -178,19 +208,7 @@ class Wiener(Objective[Views]):
 
     def centred(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
         """x − x̄ and y − x̄."""
-        context = self.problem.context
-        flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
-        return flat[:, :context], flat[:, context:]
-
-    def relu(self, mix: Float[Tensor, "L D"], bias: Float[Tensor, " D"]) -> Features:
-        """σ·relu((x − x̄)R/σ + b) and y − x̄, for one draw of R and b."""
-
-        def features(flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
-            x, y = self.centred(flat)
-            scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
-            return torch.relu(x @ mix.to(x) + scale * bias.to(x)), y
-
-        return features
+        return centred(flat, self.problem.context)
 
     @classmethod
     def remedy(cls, options: Mapping[str, Any]) -> str:

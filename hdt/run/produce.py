@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from hdt.parameterization import PARAMETERIZATIONS, Size, build
 from hdt.run.distilled import Distilled
 from hdt.run.records import DataInfo, Distance, RunInfo, in_words
 from hdt.students.table import STUDENTS
-from hdt.system import machine
+from hdt.system import cluster, machine
 from hdt.system.errors import InputError, readable, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
@@ -50,8 +52,9 @@ class LittleCompression(UserWarning):
 
 
 def distill(
-    data: Any, *, watch: WatchIteration | None = None, checkpoint: str | Path | None = None, **settings: Any
-) -> Distilled:
+    data: Any, *, watch: WatchIteration | None = None, checkpoint: str | Path | None = None, engine: str = "local",
+    workers: int | None = None, address: str | None = None, **settings: Any,
+) -> Distilled:  # fmt: skip
     """Distil a series into a short synthetic one on which forecasters train as well.
 
     ``data`` is anything :func:`hdt.load` takes, or a loaded Panel. ``settings`` are those of a recipe
@@ -59,7 +62,9 @@ def distill(
     objective's hyperparameters (for ``hdt``: ``k``, ``lam``, …) and the options of :func:`hdt.load`;
     what is not given comes from the method and the data set. ``watch`` is called after each iteration
     with (iteration, iterations, loss terms). ``checkpoint`` is a file to go on from after an interruption, which is
-    removed at the end. Only the training part is read; equal seeds give equal
+    removed at the end. With ``engine="ray"`` the statistics of a table that stays in its files are tasks of Ray: of one
+    with so many ``workers`` on this machine, or of that at ``address``, HOST:PORT, whose machines see the same files;
+    they are the same to the last bit. Only the training part is read; equal seeds give equal
     bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
     Raises :class:`hdt.system.errors.InputError` for bad input.
     """
@@ -68,10 +73,29 @@ def distill(
     if little is not None:
         warnings.warn(little, LittleCompression, stacklevel=2)
     file = None if checkpoint is None else Path(checkpoint)
-    distilled = distill_panel(panel, resolved, watch=watch, checkpoint=file)
+    with shared(panel, engine, workers, address):
+        distilled = distill_panel(panel, resolved, watch=watch, checkpoint=file)
     if file is not None:
         file.unlink(missing_ok=True)
     return distilled
+
+
+@contextmanager
+def shared(panel: Panel, engine: str, workers: int | None, address: str | None) -> Iterator[None]:
+    """Blocks of the panel, where its values stay in files, are read by the processes of an engine."""
+    cluster.check(engine, workers, address)
+    require(engine == "ray" or workers is None, f"workers={workers}: a distillation shares its work with --engine ray")
+    if engine == "local" or not isinstance(panel.values, Stored):
+        told = f"{panel.name} fits into memory; --engine ray is for parquet tables that do not, and for hdt compare"
+        require(engine == "local", told)
+        yield
+        return
+    with cluster.joined(workers, address) as ray:
+        panel.values.mapped = partial(cluster.mapped, ray)
+        try:
+            yield
+        finally:
+            panel.values.mapped = None
 
 
 def little_compression(panel: Panel, settings: Settings) -> str | None:

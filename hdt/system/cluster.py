@@ -7,9 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
 from hdt.system.errors import InputError, first_line, require
@@ -24,6 +26,7 @@ ENVIRONMENT = {  # read when Ray is imported first
 }
 LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
 JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+AHEAD = 2  # tasks of a map for each core that are under way
 REACH, ANSWER = 2, 8  # seconds until an address counts as one where nothing, or no Ray, answers
 
 
@@ -95,6 +98,30 @@ def _answers(address: str) -> None:
         f"no Ray answers at {address}; start one there with 'ray start --head', and join this machine to it with "
         f"'ray start --address={address}'"
     )
+
+
+def mapped(ray: Any, function: Callable[[int], Any], numbers: Sequence[int]) -> Iterator[Any]:
+    """What ``function`` returns for every number, in their order, each a task; some are under way ahead of the caller.
+
+    Tasks whose process was killed are repeated by Ray. Raises as :func:`each` does.
+    """
+    given, call = ray.put(function), ray.remote(num_cpus=1)(_call)
+    ahead, todo = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1))), iter(numbers)
+    under_way = deque(call.remote(given, n) for n in islice(todo, ahead))
+    found: list[Any] = []
+    try:
+        while under_way:
+            each(ray, [under_way[0]], lambda _, result: found.append(result))
+            under_way.popleft()
+            under_way.extend(call.remote(given, n) for n in islice(todo, 1))
+            yield found.pop()
+    finally:
+        for task in under_way:  # of a caller that stopped
+            ray.cancel(task, force=True)
+
+
+def _call(function: Callable[[int], Any], n: int) -> Any:
+    return function(n)
 
 
 def each(ray: Any, tasks: Sequence[Any], done: Callable[[Any, Any], None]) -> None:
