@@ -206,10 +206,11 @@ class Panel:
     @cached_property
     def survey(self) -> Survey:
         """One pass over the training part; of a table in files it is kept in the user cache, also when interrupted."""
-        file = None
+        file, mapped = None, None
         if isinstance(self.values, Stored):
+            mapped = self.values.mapped
             file = cache_folder() / f"survey-{digest([self.values.identity, self.borders, self.missing])[:32]}.json"
-        return survey(self.columns, lambda some: self.filled("train", some), self.name, file)
+        return survey(self.columns, lambda some: self.filled("train", some), self.name, file, mapped)
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from hdt.data.columns import ID_NAMES
 from hdt.data.stamps import TIME_NAMES
+from hdt.data.survey import Mapped
 from hdt.system.errors import InputError, first_line, require
 
 IN_MEMORY = 2**30  # bytes of values: larger tables stay in their files
@@ -33,17 +35,18 @@ class Stored:
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
         self.name, self.paths = name, list(paths)
-        self.files = [_opened(path) for path in paths]
+        self.states = [_state(path) for path in paths]
+        self.files = [_opened(path, *state) for path, state in zip(self.paths, self.states, strict=True)]
         self.names = self.files[0].schema_arrow.names
         for path, file in zip(paths, self.files, strict=True):
             same = file.schema_arrow.names == self.names
             require(same, f"{path}: columns differ from those of {paths[0].name}")
         kinds = zip(*(file.schema_arrow.types for file in self.files), strict=True)
         self.kinds = [set(kind) for kind in kinds]
-        self.states = [_state(path) for path in paths]
         self.rows = [file.metadata.num_rows for file in self.files]
         self.columns: list[str] = []
         self.watch: Callable[[int, int], None] | None = None  # told, of each reading, the last column and how many
+        self.mapped: Mapped | None = None  # how blocks are shared among processes
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
 
     @property
@@ -106,10 +109,12 @@ class Stored:
             self.watch(channels[-1] + 1, len(self.columns))
         return found.T
 
-    def check(self) -> None:
-        """Refuse files that changed since they were opened."""
-        for path, state in zip(self.paths, self.states, strict=True):
-            require(_state(path) == state, f"{path}: changed while it was read; run the command again")
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "files": [], "watch": None, "mapped": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.files = [_opened(path, *known) for path, known in zip(self.paths, self.states, strict=True)]
 
     def _table(self, n: int, names: Sequence[str]) -> pa.Table:
         path = self.paths[n]
@@ -135,8 +140,9 @@ def stored(path: Path) -> Stored | None:
     return found if found.wide and len(found) * len(found.numbers) * 4 > IN_MEMORY else None
 
 
-def _opened(path: Path) -> pq.ParquetFile:
-    require(path.stat().st_size > 0, f"{path}: the file is empty")
+@lru_cache(maxsize=1024)  # a process of Ray gets the table again with every task
+def _opened(path: Path, size: int, changed: int) -> pq.ParquetFile:
+    require(size > 0, f"{path}: the file is empty")
     try:
         return pq.ParquetFile(path)
     except PermissionError:

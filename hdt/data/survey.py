@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from hdt.data.frames import in_range
 from hdt.data.scaler import Scaler, channel_blocks
 from hdt.system.folders import replacing
 
+Mapped = Callable[[Callable[[int], Any], Sequence[int]], Iterable[Any]]
 Read = Callable[[slice], tuple[np.ndarray, dict[str, str]]]  # values [T, g] of some channels, what was filled by column
 KEEP_SECONDS = 10.0  # between two times that the pass over files is kept
 
@@ -27,8 +28,13 @@ class Survey(NamedTuple):
     sha256: str
 
 
-def survey(columns: Sequence[str], read: Read, name: str, file: Path | None = None) -> Survey:
-    """The pass over all blocks of columns; kept in ``file``, from where an interrupted one goes on."""
+def survey(
+    columns: Sequence[str], read: Read, name: str, file: Path | None = None, mapped: Mapped | None = None
+) -> Survey:
+    """The pass over all blocks of columns; kept in ``file``, from where an interrupted one goes on.
+
+    ``mapped`` calls a function with numbers and yields what it returns, in their order, by other processes.
+    """
     blocks = channel_blocks(len(columns))
     found: list[dict[str, Any]] = []
     if file is not None:
@@ -37,9 +43,13 @@ def survey(columns: Sequence[str], read: Read, name: str, file: Path | None = No
         except (OSError, ValueError, TypeError):
             found = []
     last_kept, begun = time.monotonic(), len(found)
-    for n in range(begun, len(blocks)):
-        found.append(_block(columns[blocks[n]], *read(blocks[n]), name))
-        last = n + 1 == len(blocks)
+
+    def one(n: int) -> dict[str, Any]:
+        return _block(columns[blocks[n]], *read(blocks[n]), name)
+
+    for told in (mapped or map)(one, range(begun, len(blocks))):
+        found.append(told)
+        last = len(found) == len(blocks)
         if file is not None and (last or time.monotonic() - last_kept >= KEEP_SECONDS):
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)

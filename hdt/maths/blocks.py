@@ -8,10 +8,10 @@ takes the rows that all have.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -25,13 +25,17 @@ CPU = torch.device("cpu")
 KEEP_SECONDS = 10.0  # between two times that running sums are kept
 
 
+Mapped: TypeAlias = Callable[[Callable[[int], Any], Sequence[int]], Iterable[Any]]
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A series read by blocks: ``read`` gives the scaled rows [T, g] of some channels, float32.
 
     ``starts`` [C] are the first rows of channels, all zero where they begin together. ``key`` tells what identifies the
     values. ``sums`` is a folder in which running sums over all blocks are kept, so that an interrupted pass goes on and
-    a finished one is not repeated; None keeps nothing, where reading costs little.
+    a finished one is not repeated; None keeps nothing, where reading costs little. ``mapped`` calls a function with
+    numbers and yields what it returns, in their order, by other processes; None calls it here.
     """
 
     rows: int
@@ -40,6 +44,7 @@ class Blocks:
     key: Callable[[], str]
     device: torch.device = CPU
     sums: Path | None = None
+    mapped: Mapped | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,10 +77,16 @@ def groups(series: Real, rows: int = 1) -> list[tuple[int, Int[Tensor, " g"]]]:
     return found
 
 
-def blocks(series: Real, rows: int = 1, first: int = 0) -> Iterator[tuple[Int[Tensor, " g"], Float[Tensor, "rows g"]]]:
-    """The channels [g] of every block and their rows from where they begin [T_i, g], from block ``first`` on."""
-    for start, own in groups(series, rows)[first:]:
+def blocks(series: Real, rows: int = 1) -> Iterator[tuple[Int[Tensor, " g"], Float[Tensor, "rows g"]]]:
+    """The channels [g] of every block and their rows from where they begin [T_i, g]."""
+    for start, own in groups(series, rows):
         yield own, take(series, own)[start:]
+
+
+def block(series: Real, rows: int, n: int) -> Float[Tensor, "rows g"]:
+    """The rows of one of them."""
+    start, own = groups(series, rows)[n]
+    return take(series, own)[start:]
 
 
 def take(series: Real, channels: Int[Tensor, " g"]) -> Float[Tensor, "T g"]:
@@ -139,10 +150,14 @@ def summed(
     if stored is not None and stored.facts["rows"] == rows and stored.facts["blocks"] == count:
         done, found = stored.facts["done"], [stored.tensors[str(n)] for n in range(len(stored.tensors))]
         found = [tensor.to(series.device) for tensor in found]
-    begun = done
-    for _, own in blocks(series, rows, done):
-        told = statistic(own)
-        found = [total + part for total, part in zip(found, told, strict=True)] if found else list(told)
+    begun, mapped = done, series.mapped if isinstance(series, Blocks) else None
+    alone = replace(series, mapped=None) if isinstance(series, Blocks) else series
+
+    def one(n: int) -> list[Tensor]:
+        return list(statistic(block(alone, rows, n)))
+
+    for told in (mapped or map)(one, range(done, count)):
+        found = [total + part for total, part in zip(found, told, strict=True)] if found else told
         done += 1
         if file is not None and time.monotonic() - last_kept >= KEEP_SECONDS:
             _keep(file, found, rows, count, done)

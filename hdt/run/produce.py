@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from hdt.data import datasets
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
+from hdt.data.stored import Stored
 from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, objective_of, optimise, typical
@@ -197,8 +199,10 @@ def train_blocks(panel: Panel) -> Blocks:
         return torch.tensor(panel.block("train", some), dtype=torch.float32)
 
     starts = torch.zeros(panel.channels, dtype=torch.long) if panel.starts is None else torch.tensor(panel.starts)
-    kept = None if not panel.stored else machine.cache_folder()
-    return Blocks(panel.borders[0], starts, read, lambda: panel.train_sha256, sums=kept)
+    series = Blocks(panel.borders[0], starts, read, lambda: panel.train_sha256)
+    if isinstance(panel.values, Stored):
+        return replace(series, sums=machine.cache_folder(), mapped=panel.values.mapped)
+    return series
 
 
 def key(panel: Panel, settings: Settings) -> str:
