@@ -141,6 +141,7 @@ def distill(
         return print_json(plan) if as_json else print_settings(plan)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)
+    produce.check_sharing(panel, engine, workers, address)
     little = produce.little_compression(panel, settings)
     if little is not None:
         say(f"note: {little}")

@@ -80,14 +80,19 @@ def distill(
     return distilled
 
 
+def check_sharing(panel: Panel, engine: str, workers: int | None, address: str | None) -> None:
+    """Refuse an engine that is none, and one for a panel that has no blocks to share."""
+    cluster.check(engine, workers, address)
+    require(engine == "ray" or workers is None, f"workers={workers}: a distillation shares its work with --engine ray")
+    told = f"{panel.name} fits into memory; --engine ray is for parquet tables that do not, and for hdt compare"
+    require(engine == "local" or panel.stored, told)
+
+
 @contextmanager
 def shared(panel: Panel, engine: str, workers: int | None, address: str | None) -> Iterator[None]:
     """Blocks of the panel, where its values stay in files, are read by the processes of an engine."""
-    cluster.check(engine, workers, address)
-    require(engine == "ray" or workers is None, f"workers={workers}: a distillation shares its work with --engine ray")
+    check_sharing(panel, engine, workers, address)
     if engine == "local" or not isinstance(panel.values, Stored):
-        told = f"{panel.name} fits into memory; --engine ray is for parquet tables that do not, and for hdt compare"
-        require(engine == "local", told)
         yield
         return
     with cluster.joined(workers, address) as ray:
