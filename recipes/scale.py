@@ -73,7 +73,7 @@ def reading(folder: Path) -> float:
 def cell(folder: Path, method: str, batch: int | None, args: argparse.Namespace) -> dict[str, Any]:
     """One distillation in this process."""
     import hdt
-    from hdt.run.produce import plan
+    from hdt.run.plan import plan
 
     read = reading(folder)
     given = {} if args.iterations is None else {"iterations": args.iterations}

@@ -394,9 +394,7 @@ LACKS = (
 
 
 def test_warnings_of_libraries_are_notes_without_a_path(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "hdt.run.produce.plan", lambda *_: warnings.warn("two\n  lines", UserWarning, stacklevel=1) or {}
-    )
+    monkeypatch.setattr("hdt.run.plan.plan", lambda *_: warnings.warn("two\n  lines", UserWarning, stacklevel=1) or {})
     result = run("distill", csv, *QUICK, "--dry-run")
     assert result.code == 0 and result.err == "note: two lines\n"
 

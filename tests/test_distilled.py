@@ -136,7 +136,7 @@ def test_little_compression_is_said_before_the_work_and_none_is_refused(
     """280 training rows of two columns: 48 steps are 5.8 times fewer, 24 steps 11.7 times, 280 none."""
     small = {"context": 12, "horizon": 6, "iterations": 1, "k": 4}
     with pytest.warns(
-        hdt.run.produce.LittleCompression, match=r"96 synthetic numbers for 560 real ones, 5.8× fewer.*--length"
+        hdt.run.plan.LittleCompression, match=r"96 synthetic numbers for 560 real ones, 5.8× fewer.*--length"
     ):
         distilled = hdt.distill(frame, length=48, **small)
     assert any("little compression" in notice for notice in distilled.info.data.notices)

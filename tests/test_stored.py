@@ -27,7 +27,7 @@ from hdt.data.stored import Stored
 from hdt.evaluation.protocol import Evaluator
 from hdt.maths import blocks, moments
 from hdt.maths.spectrum import mean_spectrum
-from hdt.run.produce import train_blocks
+from hdt.run.reading import train_blocks
 
 Run = Callable[..., Result]
 QUICK: dict[str, Any] = {

@@ -122,7 +122,7 @@ def distill(
     from hdt.distillation.config import ALL
     from hdt.distillation.loop import KEEP_SECONDS
     from hdt.distillation.recipe import number_or, parse_options, read_recipe
-    from hdt.run import produce
+    from hdt.run import plan, produce, reading
     from hdt.run.distilled import check_target
 
     named, from_recipe = read_recipe(recipe) if recipe else (None, {})
@@ -137,17 +137,17 @@ def distill(
     given = {**from_recipe, **parse_options(option), **flags}
     panel, settings = produce.prepare(data, DownloadBar(), **given)
     if dry_run:
-        plan = produce.plan(panel, settings)
-        return print_json(plan) if as_json else print_settings(plan)
+        told = plan.plan(panel, settings)
+        return print_json(told) if as_json else print_settings(told)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)
-    produce.check_sharing(panel, engine, workers, address)
-    little = produce.little_compression(panel, settings)
+    reading.check_sharing(panel, engine, workers, address)
+    little = plan.little_compression(panel, settings)
     if little is not None:
         say(f"note: {little}")
     checkpoint = checkpoint_beside(out)
     with (
-        produce.shared(panel, engine, workers, address),
+        reading.shared(panel, engine, workers, address),
         progress_bar() as bar,
         resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
     ):

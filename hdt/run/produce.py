@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from hdt.data import datasets
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
-from hdt.data.stored import Stored
 from hdt.distillation import config
 from hdt.distillation.config import Settings
-from hdt.distillation.loop import WatchIteration, objective_of, optimise, typical
+from hdt.distillation.loop import WatchIteration, optimise, typical
 from hdt.distillation.methods import METHODS
 from hdt.maths import stationarity
-from hdt.maths.blocks import CHANNELS, Blocks
 from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
 from hdt.objective import OBJECTIVES
-from hdt.parameterization import PARAMETERIZATIONS, Size, build
+from hdt.parameterization import PARAMETERIZATIONS
 from hdt.run.distilled import Distilled
+from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
+from hdt.run.reading import shared, train_blocks
 from hdt.run.records import DataInfo, Distance, RunInfo, in_words
 from hdt.students.table import STUDENTS
-from hdt.system import cluster, machine
+from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
-from hdt.system.options import SIZE
 
-BASE_MEMORY_MB = 530  # python with torch and pandas loaded, and what a statistic takes of any series
-FLOAT = 4  # bytes
-COPIES, MADE = 14, 12  # of a block, in float64 and transformed; of the synthetic series, as Adam and spectra hold them
-COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
 TESTED = 64  # channels at most that are looked at for drift
-SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
-
-
-class LittleCompression(UserWarning):
-    """A distillation that is about to return nearly as many numbers as it was given."""
 
 
 def distill(
@@ -78,48 +62,6 @@ def distill(
     if file is not None:
         file.unlink(missing_ok=True)
     return distilled
-
-
-def check_sharing(panel: Panel, engine: str, workers: int | None, address: str | None) -> None:
-    """Refuse an engine that is none, and one for a panel that has no blocks to share."""
-    cluster.check(engine, workers, address)
-    require(engine == "ray" or workers is None, f"workers={workers}: a distillation shares its work with --engine ray")
-    told = f"{panel.name} fits into memory; --engine ray is for parquet tables that do not, and for hdt compare"
-    require(engine == "local" or panel.stored, told)
-
-
-@contextmanager
-def shared(panel: Panel, engine: str, workers: int | None, address: str | None) -> Iterator[None]:
-    """Blocks of the panel, where its values stay in files, are read by the processes of an engine."""
-    check_sharing(panel, engine, workers, address)
-    if engine == "local" or not isinstance(panel.values, Stored):
-        yield
-        return
-    with cluster.joined(workers, address) as ray:
-        panel.values.mapped = partial(cluster.mapped, ray)
-        try:
-            yield
-        finally:
-            panel.values.mapped = None
-
-
-def little_compression(panel: Panel, settings: Settings) -> str | None:
-    """One line when the synthetic series holds more than a tenth of the numbers of the real one, with the remedy.
-
-    Raises :class:`hdt.system.errors.InputError` when it would hold as many or more: then nothing is gained by the work.
-    """
-    channels = settings.channels or panel.channels
-    real, synthetic = panel.train_numbers, settings.sequences * settings.length * channels
-    if synthetic * COMPRESSION <= real:
-        return None
-    remedies = ["lower --length"] if settings.length > settings.context + settings.horizon else []
-    if channels > 1:
-        pools = OBJECTIVES[settings.objective].pools_channels
-        remedies.append("ask for fewer --channels" if pools else "take fewer --channels with --method wiener")
-    what = f"{panel.name}: {synthetic:,} synthetic numbers for {real:,} real ones, {real / synthetic:.1f}× fewer"
-    advice = " or ".join(remedies) or "train on the data itself"
-    require(synthetic < real, f"{what}: that distils nothing; {advice}")
-    return f"{what}, little compression; {advice}"
 
 
 def prepare(
@@ -168,70 +110,6 @@ def _few(panel: Panel, settings: Settings) -> str | None:
         return None
     keep = "" if panel.unequal else "; --channels all keeps each"
     return f"{settings.channels} synthetic channels stand for all {panel.channels}, in scaled units{keep}"
-
-
-def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
-    """What a distillation would do: settings, stored floats and a rough estimate of peak memory in MB."""
-    little, channels = little_compression(panel, settings), settings.channels or panel.channels
-    size = Size(settings.sequences, settings.length, channels)
-    parameterization = build(settings.parameterization, size, settings.options)
-    parameterization.prepare(typical(train_blocks(panel), settings), torch.Generator())
-    floats = parameterization.floats()
-    return {
-        "data": panel.name,
-        "train_rows": panel.borders[0],
-        "channels": panel.channels,
-        "synthetic_channels": channels,
-        "floats": floats,
-        "compression": panel.train_numbers / floats,
-        "estimated_memory_mb": estimated_memory_mb(panel, settings, parameterization.instances()),
-        "settings": settings.model_dump(),
-        **({"note": little} if little else {}),
-    }
-
-
-def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int:
-    """A rough estimate of the peak memory of a distillation to so many decoded series, in MB."""
-    channels = settings.channels or panel.channels
-    objective = objective_of(settings)
-    graph = objective.graph_bytes(instances, min(channels, settings.channel_batch or channels))
-    rows, block = panel.borders[0], min(panel.channels, CHANNELS)
-    held = 0 if panel.stored else panel.values.nbytes
-    dense = FLOAT * rows * (channels + (0 if objective.by_blocks else panel.channels))  # where it starts; all at once
-    made = MADE * FLOAT * instances * settings.length * channels
-    return round(BASE_MEMORY_MB + (held + dense + made + COPIES * FLOAT * rows * block + graph) / 2**20)
-
-
-def less_memory(settings: Settings) -> str:
-    """What to lower when memory does not suffice."""
-    options = sorted(config.marked(settings, SIZE) & settings.options.keys())
-    flags = ["--length"] + ["--sequences"] * (settings.sequences > 1) + [f"--option {name}" for name in options]
-    return f"lower {', '.join(flags[:-1])}{' or ' if flags[1:] else ''}{flags[-1]}"
-
-
-def check_memory(panel: Panel, settings: Settings) -> None:
-    """Refuse, before the work, a distillation that cannot fit into the memory of the machine."""
-    have, need = machine.memory_mb(device_of(settings.device)), estimated_memory_mb(panel, settings, settings.sequences)
-    require(
-        have is None or need <= SLACK * have,
-        f"this needs about {need:,} MB of memory, and the machine has {have or 0:,.0f}; {less_memory(settings)}",
-    )
-
-
-def train_blocks(panel: Panel) -> Blocks:
-    """The scaled training part, which is read by blocks of channels."""
-
-    def read(channels: Sequence[int]) -> Tensor:
-        first, count = channels[0], len(channels)
-        together = list(channels) == list(range(first, first + count))
-        some = slice(first, first + count) if together else np.array(channels)
-        return torch.tensor(panel.block("train", some), dtype=torch.float32)
-
-    starts = torch.zeros(panel.channels, dtype=torch.long) if panel.starts is None else torch.tensor(panel.starts)
-    series = Blocks(panel.borders[0], starts, read, lambda: panel.train_sha256)
-    if isinstance(panel.values, Stored):
-        return replace(series, sums=machine.cache_folder(), mapped=panel.values.mapped)
-    return series
 
 
 def key(panel: Panel, settings: Settings) -> str:
