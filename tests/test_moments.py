@@ -13,6 +13,7 @@ from hdt.maths.moments import Moments
 from hdt.maths.windows import windows
 from hdt.objective import Problem
 from hdt.objective.wiener import Relu, Wiener
+from hdt.system import machine
 from hdt.system.errors import InputError
 
 L, H = 6, 3
@@ -84,7 +85,7 @@ def test_moments_add_over_channels_and_chunks(first: int, second: int, seed: int
 def test_few_channels_at_a_time_are_transformed_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     series, rfft, seen = walk(60, 5), torch.fft.rfft, []
     whole = moments.gram(series, L + H)
-    monkeypatch.setattr(moments, "CHANNELS", 2)
+    monkeypatch.setattr(machine, "CHANNELS", 2)
     monkeypatch.setattr(torch.fft, "rfft", lambda x, *given: seen.append(len(x)) or rfft(x, *given))
     torch.testing.assert_close(moments.gram(series, L + H), whole, rtol=1e-12, atol=0)
     assert seen == [2, 2, 2, 2, 1, 1]

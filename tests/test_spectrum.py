@@ -10,6 +10,7 @@ from scipy.signal import welch
 from statsmodels.tsa.stattools import acf
 
 from hdt.maths import spectrum
+from hdt.system import machine
 from hdt.system.errors import InputError
 
 finite = st.floats(-1e3, 1e3, allow_nan=False, width=32)
@@ -120,7 +121,7 @@ def test_few_channels_at_a_time_are_transformed(monkeypatch: pytest.MonkeyPatch)
         [],
     )
     whole = spectrum.mean_spectrum(series, 24)
-    monkeypatch.setattr(spectrum, "CHANNELS", 2)
+    monkeypatch.setattr(machine, "CHANNELS", 2)
     monkeypatch.setattr(spectrum, "psd", lambda batch: seen.append(batch.shape[-1]) or psd(batch))
     for found, expected in zip(spectrum.mean_spectrum(series, 24), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

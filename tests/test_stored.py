@@ -22,12 +22,13 @@ import torch
 from conftest import Result, make_frame, refused
 
 import hdt
-from hdt.data import scaler, stored
+from hdt.data import stored
 from hdt.data.stored import Stored
 from hdt.evaluation.protocol import Evaluator
 from hdt.maths import blocks, moments
 from hdt.maths.spectrum import mean_spectrum
 from hdt.run.reading import train_blocks
+from hdt.system import machine
 
 Run = Callable[..., Result]
 QUICK: dict[str, Any] = {
@@ -40,8 +41,8 @@ CHANNELS = 9
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every parquet table is too large for memory; four channels are read at a time."""
     monkeypatch.setattr(stored, "IN_MEMORY", 0)
-    monkeypatch.setattr(scaler, "BLOCK", 4)
-    monkeypatch.setattr(blocks, "CHANNELS", 4)
+    monkeypatch.setattr(machine, "CHANNELS", 4)
+    monkeypatch.setattr(blocks, "SAMPLE", 4)
 
 
 def table(dtype: type = np.float32, rows: int = 400) -> pd.DataFrame:
@@ -258,13 +259,13 @@ def test_a_long_table_is_read_as_before(tmp_path: Path) -> None:
 
 PEAK = """
 import numpy as np, pandas as pd, torch, hdt
-from hdt.data import scaler
 from hdt.maths import blocks
 from hdt.run import produce
+from hdt.system import machine
 from hdt.system.machine import peak_memory
 
 torch.set_num_threads(1)
-scaler.BLOCK = blocks.CHANNELS = produce.TESTED = 4
+machine.CHANNELS = blocks.SAMPLE = produce.TESTED = 4
 def frame(rows, channels):
     values = np.random.default_rng(0).standard_normal((rows, channels), dtype=np.float32)
     return pd.DataFrame(values, pd.date_range("2024-01-01", periods=rows, freq="h"), [f"s{c}" for c in range(channels)])

@@ -8,15 +8,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from hdt.system.machine import channels_at_once
+
 SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far from the limits of float64
-BLOCK = 64  # channels that are scaled, filled or read at a time
 
 Channels: TypeAlias = slice | Sequence[int] | np.ndarray[Any, Any]
 
 
-def channel_blocks(channels: int) -> list[slice]:
-    """All channels, ``BLOCK`` at a time."""
-    return [slice(first, min(first + BLOCK, channels)) for first in range(0, channels, BLOCK)]
+def channel_blocks(channels: int, rows: int) -> list[slice]:
+    """All channels, so many of ``rows`` rows as are scaled, filled or read at a time."""
+    width = channels_at_once(rows)
+    return [slice(first, min(first + width, channels)) for first in range(0, channels, width)]
 
 
 @dataclass(frozen=True)

@@ -210,7 +210,7 @@ class Panel:
         if isinstance(self.values, Stored):
             mapped = self.values.mapped
             file = cache_folder() / f"survey-{digest([self.values.identity, self.borders, self.missing])[:32]}.json"
-        return survey(self.columns, lambda some: self.filled("train", some), self.name, file, mapped)
+        return survey(self.columns, lambda some: self.filled("train", some), len(self.values), self.name, file, mapped)
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)
@@ -230,7 +230,7 @@ class Panel:
                 f"{self.name}: this needs all of its values at once, about {need:,.0f} MB, and the machine has "
                 f"{have or 0:,.0f}; --method wiener or fred-wiener with few --channels read them block by block",
             )
-        blocks = channel_blocks(self.channels)
+        blocks = channel_blocks(self.channels, len(self.values))
         first = self.block(part, blocks[0], context)
         whole = np.empty((len(first), self.channels), dtype)
         whole[:, blocks[0]] = first
@@ -259,7 +259,7 @@ class Panel:
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())
-        for some in channel_blocks(self.channels):
+        for some in channel_blocks(self.channels, len(self.values)):
             found.update(np.ascontiguousarray(self.values[:, some]).data)
         return found.hexdigest()
 

@@ -29,13 +29,13 @@ class Survey(NamedTuple):
 
 
 def survey(
-    columns: Sequence[str], read: Read, name: str, file: Path | None = None, mapped: Mapped | None = None
+    columns: Sequence[str], read: Read, rows: int, name: str, file: Path | None = None, mapped: Mapped | None = None
 ) -> Survey:
     """The pass over all blocks of columns; kept in ``file``, from where an interrupted one goes on.
 
     ``mapped`` calls a function with numbers and yields what it returns, in their order, by other processes.
     """
-    blocks = channel_blocks(len(columns))
+    blocks = channel_blocks(len(columns), rows)
     found: list[dict[str, Any]] = []
     if file is not None:
         try:

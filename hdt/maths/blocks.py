@@ -19,8 +19,9 @@ from torch import Tensor
 
 from hdt.system import checkpoint
 from hdt.system.errors import require
+from hdt.system.machine import channels_at_once
 
-CHANNELS = 64  # of a block at most
+SAMPLE = 64  # channels
 CPU = torch.device("cpu")
 KEEP_SECONDS = 10.0  # between two times that running sums are kept
 
@@ -73,7 +74,7 @@ def groups(series: Real, rows: int = 1) -> list[tuple[int, Int[Tensor, " g"]]]:
     found = [(start, (first == start).nonzero().flatten()) for start in first.unique().tolist()]
     found = [(start, own) for start, own in found if series.shape[0] - start >= rows]
     if isinstance(series, Blocks):
-        return [(start, part) for start, own in found for part in own.split(CHANNELS)]
+        return [(start, part) for start, own in found for part in own.split(channels_at_once(series.rows))]
     return found
 
 
@@ -120,8 +121,8 @@ def dense(series: Real) -> Float[Tensor, "T C"]:
 
 
 def evenly(channels: Int[Tensor, " C"]) -> Int[Tensor, " g"]:
-    """At most ``CHANNELS`` of some channels, evenly spaced: a sample where all of them would tell little more."""
-    return channels[:: -(-len(channels) // CHANNELS)]
+    """At most ``SAMPLE`` of some channels, evenly spaced: a sample where all of them would tell little more."""
+    return channels[:: -(-len(channels) // SAMPLE)]
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from jaxtyping import Float
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from hdt.maths.blocks import CHANNELS, Real, blocks, summed
+from hdt.maths.blocks import Real, blocks, summed
 from hdt.maths.windows import windows
+from hdt.system.machine import channels_at_once
 
 CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
 
@@ -108,7 +109,7 @@ def lags(series: Float[Tensor, "T C"], size: int) -> tuple[Tensor, Tensor, Tenso
     """Of dense channels G[0, j], what a step down the diagonal of G adds [size-1, size-1], the sums of windows, and
     their number: they add over channels."""
     count = torch.tensor((len(series) - size + 1) * series.shape[1], dtype=torch.float64, device=series.device)
-    parts = [_lags(some.double().T, size) for some in series.split(CHANNELS, dim=1)]
+    parts = [_lags(some.double().T, size) for some in series.split(channels_at_once(len(series)), dim=1)]
     first, change, sums = (torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True))
     return first, change, sums, count
 

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
-from hdt.maths.blocks import CHANNELS, Real, blocks
+from hdt.maths.blocks import Real, blocks
 from hdt.system.errors import require
+from hdt.system.machine import channels_at_once
 
 # Sub-series overlap by 7/8, as in Welch's method: neighbours one step apart add cost, not information.
 OVERLAP = 8
@@ -109,7 +110,7 @@ def _mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int) -> Spe
     starts = sorted({*range(0, last + 1, max(1, length // OVERLAP)), last})
     shape = (length // 2 + 1, series.shape[1])
     amplitude, power = (torch.zeros(shape, dtype=torch.float64, device=series.device) for _ in range(2))
-    for block in torch.arange(series.shape[1]).split(CHANNELS):
+    for block in torch.arange(series.shape[1]).split(channels_at_once(steps)):
         some = slice(int(block[0]), int(block[-1]) + 1)
         for first in range(0, len(starts), chunk):
             batch = torch.stack([series[s : s + length, some] for s in starts[first : first + chunk]])

@@ -10,7 +10,6 @@ from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import objective_of, typical
-from hdt.maths.blocks import CHANNELS
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import Size, build
 from hdt.run.reading import train_blocks
@@ -74,7 +73,7 @@ def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int
     channels = settings.channels or panel.channels
     objective = objective_of(settings)
     graph = objective.graph_bytes(instances, min(channels, settings.channel_batch or channels))
-    rows, block = panel.borders[0], min(panel.channels, CHANNELS)
+    rows, block = panel.borders[0], min(panel.channels, machine.channels_at_once(panel.borders[0]))
     held = 0 if panel.stored else panel.values.nbytes
     dense = FLOAT * rows * (channels + (0 if objective.by_blocks else panel.channels))  # where it starts; all at once
     made = MADE * FLOAT * instances * settings.length * channels

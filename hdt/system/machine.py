@@ -16,6 +16,7 @@ from hdt.system.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+CHANNELS, CELLS = 64, 2**21
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "bad_alloc",
@@ -58,6 +59,15 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def channels_at_once(rows: int) -> int:
+    """How many channels of so many rows are worked on together: at most ``CHANNELS``, and ``CELLS`` numbers.
+
+    An array of more than 32 MB goes back to the system whenever it is freed, and asking for it anew costs more than
+    computing on it.
+    """
+    return max(1, min(CHANNELS, CELLS // max(1, rows)))
 
 
 def memory_mb(device: torch.device | None = None) -> float | None:
