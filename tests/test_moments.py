@@ -101,6 +101,20 @@ def test_streaming_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch
     assert_same(moments.stream(series, L, H, features), whole, 1e-13)
 
 
+@pytest.mark.parametrize("elements", [1, 2**20])
+def test_streams_begin_at_an_offset_in_every_series_that_has_a_window_there(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30, 11 and 10 rows: windows of 9 rows from row 2 on, every third, one at a time; the last series has none."""
+    series = walk(30, 3)
+    series[:19, 1] = series[:20, 2] = torch.nan
+    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", elements)
+    found = moments.stream(series.float(), L, H, lambda part: (part[:, :L], part[:, L:]), stride=3, offset=2)
+    starts = [(start, 0) for start in range(2, 22, 3)] + [(21, 1)]
+    chosen = torch.stack([series[start : start + L + H, c].float() for start, c in starts]).double()
+    assert_same(found, by_hand(chosen[:, :L], chosen[:, L:]))
+
+
 def test_the_loss_is_the_error_on_the_windows() -> None:
     every, weights = flat(walk(40)), torch.randn(L, H, dtype=torch.float64)
     x, y = every[:, :L], every[:, L:]
@@ -219,6 +233,18 @@ def test_random_features_are_read_from_evenly_spaced_windows() -> None:
     assert_same(few.random[0].real, expected)
 
 
+@pytest.mark.parametrize(("most", "stride"), [(74, 1), (73, 2), (37, 2), (36, 3)])
+def test_windows_are_counted_in_every_series_that_has_one(most: int, stride: int) -> None:
+    """Of 60, 30 and 8 rows the first two have 52 + 22 windows of 9 rows."""
+    real = walk(60, 3)
+    real[:30, 1] = real[:52, 2] = torch.nan
+    objective = wiener(real, most_windows=most, **one("relu"))
+    chosen = [real[s : s + L + H, c].numpy() for c, first in ((0, 0), (1, 30)) for s in range(first, 52, stride)]
+    errors = [np.square(window[L:] - window[:L].mean()).sum() for window in chosen]
+    assert objective.random[0].real.target.item() == pytest.approx(np.mean(errors), rel=1e-9)
+    assert len(objective.random) == 1 and objective.linear == []
+
+
 def test_level_shifts_are_their_expectation() -> None:
     """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
     real, synthetic = walk(200), walk(20, seed=1)[None]
@@ -264,5 +290,7 @@ def test_the_loss_has_the_gradient_it_claims() -> None:
 
 def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:
     objective = wiener(walk(80), **one("centred"))
-    with pytest.raises(InputError, match="singular; raise --option ridge"):
+    with pytest.raises(
+        InputError, match=r"^the synthetic moments became singular; raise --option ridge or lower --learning-rate$"
+    ):
         objective.loss(torch.ones(1, 20, 2, dtype=torch.float64), torch.Generator())

@@ -1,0 +1,64 @@
+"""The share of edits of the maths that a test notices: `make mutate`, or of a random sample `make mutate SAMPLE=0:400`.
+
+A sample is a slice of one fixed random order in which every file has its share of any slice, so that 0:400 and 400:650
+have none in common. What was run is not run again until its function changes; `rm -r mutants` forgets everything.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+MUTMUT = [sys.executable, "-m", "mutmut"]
+SURVIVED = (None, 0, 5, 33)  # not run, no test failed, no tests; anything else is a failed test, a crash or a timeout
+
+
+def results() -> dict[str, list[tuple[str, int | None]]]:
+    """Names and exit codes of all mutants by file, but of those of the drawings for reports, which are no maths."""
+    files = {}
+    for file in sorted(Path("mutants/hdt").rglob("*.meta")):
+        codes = json.loads(file.read_text())["exit_code_by_key"]
+        files[str(file)] = [(name, code) for name, code in codes.items() if "ǁpicture__" not in name]
+    return files
+
+
+def order(files: dict[str, list[tuple[str, int | None]]]) -> list[str]:
+    """The names, at random and each file evenly spread."""
+    draws, places = random.Random(0), []
+    for codes in files.values():
+        names = [name for name, _ in codes]
+        draws.shuffle(names)
+        places += [((place + draws.random()) / len(names), name) for place, name in enumerate(names)]
+    return [name for _, name in sorted(places)]
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a share of ``count`` draws."""
+    z = 1.96
+    middle, scale = share + z**2 / (2 * count), 1 + z**2 / count
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return (middle - half) / scale, (middle + half) / scale
+
+
+def main(sample: str = ":") -> None:
+    subprocess.run([*MUTMUT, "run", "hdt.parameterization.raw.*"], check=True)  # makes the mutants, times the tests
+    first, last = (int(bound) if bound else None for bound in sample.split(":"))
+    names = order(results())[first:last]
+    codes = {name: code for found in results().values() for name, code in found}
+    todo = [name for name in names if codes[name] is None]
+    if todo:
+        subprocess.run([*MUTMUT, "run", *todo], check=True)
+    codes = {name: code for found in results().values() for name, code in found}
+    survived = sorted(name for name in names if codes[name] in SURVIVED)
+    score = 1 - len(survived) / len(names)
+    print(*survived, sep="\n")
+    low, high = wilson(score, len(names))
+    print(f"{len(names) - len(survived)} of {len(names)} killed: {score:.1%}, 95% interval {low:.1%} to {high:.1%}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
