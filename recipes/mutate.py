@@ -1,7 +1,8 @@
-"""The share of edits of the maths that a test notices: `make mutate`, or of a random sample `make mutate SAMPLE=0:400`.
+"""The share of edits of the maths that a test notices: `make mutate`, or `make mutate SAMPLE=400` for so many of them.
 
-A sample is a slice of one fixed random order in which every file has its share of any slice, so that 0:400 and 400:650
-have none in common. What was run is not run again until its function changes; `rm -r mutants` forgets everything.
+They come in one fixed random order, in which every file has its share of any stretch, so that SAMPLE=400 and
+SAMPLE=400:650 have none in common. What was run is not run again until its function changes; `rm -r mutants` forgets
+it, `mutmut show NAME` shows an edit.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 def main(sample: str = ":") -> None:
     subprocess.run([*MUTMUT, "run", "hdt.parameterization.raw.*"], check=True)  # makes the mutants, times the tests
-    first, last = (int(bound) if bound else None for bound in sample.split(":"))
+    first, last = (int(bound) if bound else None for bound in sample.rpartition(":")[::2])
     names = order(results())[first:last]
     codes = {name: code for found in results().values() for name, code in found}
     todo = [name for name in names if codes[name] is None]

@@ -115,6 +115,11 @@ def test_streams_begin_at_an_offset_in_every_series_that_has_a_window_there(
     assert_same(found, by_hand(chosen[:, :L], chosen[:, L:]))
 
 
+def test_there_are_no_moments_of_no_windows() -> None:
+    with pytest.raises(AssertionError, match=r"^no windows$"):
+        moments.window_moments([])
+
+
 def test_the_loss_is_the_error_on_the_windows() -> None:
     every, weights = flat(walk(40)), torch.randn(L, H, dtype=torch.float64)
     x, y = every[:, :L], every[:, L:]

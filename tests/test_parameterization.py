@@ -133,7 +133,11 @@ def test_the_mask_holds_the_largest_shares_of_the_variance(center: bool) -> None
     ratio = spread / spread.sum()
     mask = choose(transformed, 6, center, per_channel=False)
     assert set(mask[0].tolist()) == set(np.argsort(ratio)[-6:].tolist())
-    assert choose(transformed, 6, center, per_channel=True).shape == (3, 6)
+    assert mask[0].tolist() == sorted(mask[0].tolist())
+    own = choose(transformed, 6, center, per_channel=True)
+    for channel, found in zip(values.transpose(1, 0, 2), own.tolist(), strict=True):
+        spread = channel.var(axis=0) if center else (channel**2).mean(axis=0)
+        assert found == sorted(np.argsort(spread)[-6:].tolist())
 
 
 def test_a_cosine_series_needs_one_coefficient() -> None:
@@ -261,6 +265,24 @@ def test_every_set_of_kernels_has_the_singular_vectors_of_its_own_series() -> No
             vectors = np.linalg.svd(unfolded)[0][:, : nsd.sizes()[axis][0]]
             kernel = found[name][j].numpy()
             np.testing.assert_allclose(kernel.T @ kernel, vectors @ vectors.T, atol=1e-10, err_msg=name)
+
+
+def test_learned_kernels_stay_where_they_are_when_a_series_is_put_in_place() -> None:
+    ranks = {"instance_rank": 1, "channel_rank": 2, "cycle_rank": 3, "phase_rank": 3}
+    for kernels in ("random", "dct", "svd"):
+        nsd = NSD(Size(9, 24, 2), NSDOptions(period=4, group=2, kernel_sets=2, kernels=kernels, **ranks))
+        nsd.prepare(noise(60, 2), torch.Generator())
+        near = nsd.encode(noise(4, 24, 2))
+        near = {name: tensor + noise(*tensor.shape, seed=1) for name, tensor in near.items()}
+        found = nsd.encode(noise(4, 24, 2, seed=2), near)
+        assert all(torch.equal(found[axis], near[axis]) for axis in AXES)
+        assert not torch.allclose(found["tensors"], near["tensors"])
+
+
+def test_the_phase_rank_is_what_kernels_and_tensors_leave_room_for() -> None:
+    """Of 120 floats kernels take 4·2 + 2·2 + 2·12 = 36 and r·5, three tensors 3·2·2·2·r: r = ⌊84 / (24 + 5)⌋."""
+    nsd = NSD(Size(1, 60, 2), NSDOptions(period=5, cycle_rank=2, tensors=3))
+    assert nsd.sizes() == [(2, 4), (2, 2), (2, 12), (2, 5)]
 
 
 def test_random_kernels_are_orthonormal_rows_of_the_drawn_seed() -> None:
