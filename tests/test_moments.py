@@ -163,6 +163,23 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     assert weighed.item() == pytest.approx(mse + 0.7 * residual, rel=1e-8)
 
 
+def test_views_are_weighed_and_named() -> None:
+    """Each against the objective that has it alone with weight one."""
+    real, synthetic = walk(80), walk(20, seed=1)[None]
+    weights = {"raw": 2.0, "centred": 0.5, "relu": 3.0}
+    loss, terms = wiener(real, noise=0.2, **weights).loss(synthetic, torch.Generator())
+    expected = 0.0
+    for view, weight in weights.items():
+        alone, found = wiener(real, noise=0.2, **one(view)).loss(synthetic, torch.Generator())
+        expected += weight * alone.item()
+        assert alone.item() == pytest.approx(
+            terms[view].item() + 0.2 * (terms[f"{view}_noise"].item() if view != "raw" else 0)
+        )
+        assert all(found[name] == terms[name] and not terms[name].requires_grad for name in found)
+    assert loss.item() == pytest.approx(expected)
+    assert list(terms) == ["raw", "centred", "centred_noise", "relu", "relu_noise"]
+
+
 def features_by_hand(
     windows: np.ndarray, view: str, mix: np.ndarray, bias: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
