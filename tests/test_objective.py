@@ -104,6 +104,27 @@ def test_gradient_matching_sees_only_the_kept_harmonics() -> None:
     torch.testing.assert_close(first, second)
 
 
+def test_a_group_of_channels_sees_only_their_kept_harmonics() -> None:
+    series, problem, some = double(60, 3), Problem(4, 3, 12), torch.tensor([2, 0])
+    objective = harmonic(problem, series, k=3, lam=0)
+    near = objective.objective.restrict(objective.known, some)
+    for found, whole in (
+        (near.mask, objective.mask),
+        (near.amplitude, objective.amplitude),
+        (near.power, objective.power),
+        (near.gradient.mask, objective.mask),
+        (near.gradient.series, series),
+    ):
+        assert torch.equal(found, whole[:, some])
+    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask[:, some])
+    synthetic = double(1, 12, 2, seed=1)
+    losses = [
+        objective.objective.loss(near, given, {}, torch.Generator().manual_seed(0)).loss
+        for given in (synthetic, synthetic + outside)
+    ]
+    torch.testing.assert_close(*losses)
+
+
 def test_the_harmonic_loss_is_zero_at_the_mean_amplitudes_whatever_the_phases() -> None:
     series, problem = double(200, 2), Problem(4, 3, 24)
     objective = harmonic(problem, series, k=13)
