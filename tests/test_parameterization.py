@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import closest_tensors, compose, dct2, dct4, idct2
-from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size
+from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size, build
 from hdt.parameterization.fred import FreD, FreDOptions, choose
 from hdt.parameterization.harmonic import Harmonic
 from hdt.parameterization.nsd import AXES, NSD, NSDOptions
@@ -306,3 +306,10 @@ def test_the_period_is_the_given_one_or_found_and_kept() -> None:
             parameterization.prepare(wave, torch.Generator())
             assert parameterization.chosen == chosen
             assert (parameterization.grid.period, parameterization.grid.rows) == (period or 6, 24 // (period or 6))
+
+
+def test_a_parameterization_takes_its_own_options_of_all() -> None:
+    built = build("fred", Size(1, 24, 2), {"kept": 3, "period": 6, "center": True, "ridge": 0.1})
+    assert isinstance(built, FreD) and built.size == (1, 24, 2)
+    assert built.options == FreDOptions(kept=3, period=6, center=True) and built.chosen == {}
+    assert FreD(Size(1, 24, 2)).options == FreDOptions()
