@@ -246,6 +246,23 @@ def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     assert len(expected) == 5 and seen == expected
 
 
+def test_a_group_of_channels_is_scored_on_one_synthetic_window_in_four() -> None:
+    """And on every real one of all channels, by scikit-learn's ridge: four first windows, four losses."""
+    real, synthetic = walk(80, 3), walk(20, seed=1)[None]
+    objective = wiener(real, ridge=0.1, level=0, **one("raw"))
+    near = objective.objective.restrict(objective.known, torch.tensor([0, 2]))
+    every, expected = flat(real).numpy(), set()
+    for first in range(4):
+        own = windows(synthetic[0], L, H)[first::4].transpose(1, 2).flatten(0, 1).numpy()
+        phi, real_phi = (np.hstack([part[:, :L], np.ones((len(part), 1))]) for part in (own, every))
+        penalty = 0.1 * np.trace(phi.T @ phi) / (L + 1)
+        model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, own[:, L:])
+        expected.add(round(np.square(model.predict(real_phi) - every[:, L:]).sum() / np.square(every[:, L:]).sum(), 8))
+    generator = torch.Generator().manual_seed(0)
+    losses = [objective.objective.loss(near, synthetic, {}, generator).loss.item() for _ in range(30)]
+    assert {round(loss, 8) for loss in losses} == expected and len(expected) == 4
+
+
 def test_random_features_are_read_from_evenly_spaced_windows() -> None:
     real = walk(400)
     few, every = wiener(real, most_windows=50, **one("relu")), wiener(real, most_windows=10**6, **one("relu"))

@@ -116,6 +116,7 @@ def test_a_group_of_channels_sees_only_their_kept_harmonics() -> None:
         (near.gradient.series, series),
     ):
         assert torch.equal(found, whole[:, some])
+    assert (objective.gradient.share, near.gradient.share) == (1, 4)
     outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask[:, some])
     synthetic = double(1, 12, 2, seed=1)
     losses = [
