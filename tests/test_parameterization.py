@@ -245,6 +245,19 @@ def test_what_is_stored_of_some_channels_decodes_to_them(kind: type[Parameteriza
     torch.testing.assert_close(parameterization.decode(some), expected[:, :, 1:] if axes else expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS.values())
+def test_what_is_stored_is_as_precise_as_the_series(kind: type[Parameterization], dtype: torch.dtype) -> None:
+    every = [made(kind)]
+    if kind is NSD:
+        every += [NSD(Size(4, 24, 2), NSDOptions(period=5, kernels=kernels)) for kernels in ("dct", "svd")]
+    for parameterization in every:
+        series = noise(parameterization.instances(), 24, 2).to(dtype)
+        params = parameterization.encode(series)
+        assert {tensor.dtype for tensor in params.values() if tensor.is_floating_point()} == {dtype}
+        assert parameterization.decode(params).dtype == dtype
+
+
 def test_a_mask_of_every_channel_has_an_axis_of_channels() -> None:
     for mask, axes in (("shared", {"coefficients": 1}), ("channel", {"coefficients": 1, "mask": 0})):
         assert FreD(Size(1, 24, 2), FreDOptions(kept=2, period=6, mask=mask)).channel_axes() == axes
@@ -287,8 +300,8 @@ def test_the_phase_rank_is_what_kernels_and_tensors_leave_room_for() -> None:
 
 def test_random_kernels_are_orthonormal_rows_of_the_drawn_seed() -> None:
     nsd = NSD(Size(9, 24, 2), NSDOptions(period=4, group=3, kernel_sets=2, phase_rank=2))
-    nsd.prepare(noise(60, 2), torch.Generator().manual_seed(7))
-    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(7)))
+    nsd.prepare(noise(60, 2), torch.Generator().manual_seed(6))
+    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(6)))
     generator, kernels = torch.Generator().manual_seed(seed), nsd.encode(noise(6, 24, 2))
     for name, (rank, size) in zip(AXES, [(2, 3), (2, 2), (3, 6), (2, 4)], strict=True):
         drawn = torch.randn(2, size, rank, generator=generator, dtype=torch.float64).numpy()
