@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hdt.students import STUDENTS, Training, build, flatten
+from hdt.system import checkpoint
 from hdt.system.errors import InputError
-from hdt.training import checkpoint
 from hdt.training.fit import Fit, Running, fit
 
 SERIES = torch.sin(torch.arange(120.0).reshape(60, 2) / 3)[None]

@@ -10,7 +10,7 @@ from test_students import noisy_sine
 
 from hdt.maths.windows import windows
 from hdt.students import build, flatten
-from hdt.training import checkpoint
+from hdt.system import checkpoint
 from hdt.training.experts import Experts, Training, experts, train
 
 L, H = 6, 3
@@ -165,6 +165,6 @@ def test_a_cache_below_a_file_only_costs_time(tmp_path: Path) -> None:
 def test_a_full_or_read_only_cache_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders that root may not write to are rare, so the file is sent into one that does not exist."""
     monkeypatch.setattr(
-        "hdt.training.checkpoint.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
+        "hdt.system.checkpoint.save_file", lambda tensors, _, **more: save_file(tensors, tmp_path / "no/x", **more)
     )
     assert get(tmp_path).saved_seconds == 0

@@ -165,8 +165,8 @@ def test_nearest_distance_equals_brute_force(at_once: int, monkeypatch: pytest.M
     rng = np.random.default_rng(0)
     series, synthetic = rng.normal(size=(50, 3)), rng.normal(size=(2, 8, 3))
     brute = min(np.sqrt(np.mean((series[t : t + 8] - sequence) ** 2)) for t in range(43) for sequence in synthetic)
-    assert nearest_distance(synthetic, series) == pytest.approx(brute)
-    assert nearest_distance(series[None, 11:19], series) == pytest.approx(0, abs=1e-6)
+    assert nearest_distance(torch.tensor(synthetic), torch.tensor(series)) == pytest.approx(brute)
+    assert nearest_distance(torch.tensor(series[None, 11:19]), torch.tensor(series)) == pytest.approx(0, abs=1e-6)
 
 
 def test_fewer_channels_are_held_against_every_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_fewer_channels_are_held_against_every_real_one(monkeypatch: pytest.Monk
     brute = min(np.sqrt(np.mean((x[t : t + 8] - s) ** 2)) for t in range(43) for x, s in pairs)
     transforms, rfft = [], distance.fft.rfft
     monkeypatch.setattr(distance.fft, "rfft", lambda x, size: transforms.append(x.shape) or rfft(x, size))
-    assert nearest_distance(synthetic, series) == pytest.approx(brute)
+    assert nearest_distance(torch.tensor(synthetic), torch.tensor(series)) == pytest.approx(brute)
     assert transforms.count((1, 50)) == 5  # each real channel once
 
 

@@ -20,8 +20,8 @@ from hdt.objective.condtsf import CondTSF
 from hdt.objective.dc import GradientCosine, distance
 from hdt.objective.trajectory import TrajectoryMatching
 from hdt.students import build, flatten
+from hdt.system import checkpoint
 from hdt.system.machine import cache_folder
-from hdt.training import checkpoint
 from hdt.training.experts import Experts
 
 L, H = 4, 3

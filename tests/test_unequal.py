@@ -133,9 +133,9 @@ def test_blocks_hold_series_that_begin_together() -> None:
     train = torch.tensor(hdt.load(long_frame()).values)
     found = [(index.tolist(), tuple(part.shape)) for index, part in blocks.blocks(train, 40)]
     assert found == [([3], (200, 1)), ([0, 2], (150, 2)), ([1, 4], (90, 2))]
-    assert blocks.common(blocks.long_enough(train, 100)).shape == (150, 3)
+    assert blocks.select(train, blocks.long_enough(train, 100)).shape == (150, 3)
     dense = torch.zeros(30, 2)
-    assert blocks.common(blocks.long_enough(dense, 99)).data_ptr() == dense.data_ptr()
+    assert blocks.select(dense, blocks.long_enough(dense, 9)).data_ptr() == dense.data_ptr()
     with pytest.raises(hdt.InputError, match="1 series have 160 training rows, the longest 200, and 2 are needed"):
         blocks.long_enough(train, 160, 2)
 
@@ -208,8 +208,9 @@ def test_prototypes_come_back_long_with_ids_of_their_own(tmp_path: Path) -> None
     assert table["trained_on"].tolist() == ["distilled", "random", "full", "last value"]
     assert np.isfinite(table[["mse", "mae", "mase"]].to_numpy()).all()
     assert hdt.distill(frame, **{**QUICK, "channels": None}).values.shape[2] == 3  # eight, but at most half the series
-    nearest = [nearest_distance(distilled.values, own[~np.isnan(own)][:, None]) for own in hdt.load(frame).for_windows(
-        12, 6).part("train").T if (~np.isnan(own)).sum() >= 48]  # fmt: skip
+    rows = torch.tensor(hdt.load(frame).for_windows(12, 6).part("train"))
+    own = [x[~x.isnan(), None] for x in rows.T if (~x.isnan()).sum() >= 48]
+    nearest = [nearest_distance(torch.tensor(distilled.values), x) for x in own]
     assert distilled.info.distance.nearest == pytest.approx(min(nearest), rel=1e-5)
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from hdt.data import delimited
 from hdt.data.registry import REGISTRY, Dataset, Source, find
 from hdt.data.series import Missing, Panel
+from hdt.data.stored import stored
 from hdt.system.errors import InputError, first_line, require
 
 LOAD_DEFAULTS: dict[str, Any] = {
@@ -58,7 +59,8 @@ def load(
     """A registry name, a path, or a frame → Panel.
 
     Paths are those of text tables (``.csv``, ``.tsv``, ``.tab``, ``.txt``, also with ``.gz``), of ``.parquet``
-    files, or of directories of these. A frame may also be a Series or a table of polars or pyarrow.
+    files, or of directories of these. Wide parquet tables of over 1 GiB stay in their files
+    (:mod:`hdt.data.stored`). A frame may also be a Series or a table of polars or pyarrow.
 
     Frames are wide with a DatetimeIndex (or PeriodIndex, or a time column of stamps or whole numbers), or long
     with ``id_column``, time and ``target_column``; by default ``unique_id`` or ``item_id``, and ``y`` or
@@ -90,6 +92,8 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
+    elif (files := stored(path)) is not None:
+        return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name

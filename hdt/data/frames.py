@@ -6,6 +6,7 @@ Errors name the first offending column or row. Axis letters: T real steps, C cha
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -32,7 +33,9 @@ LARGEST, SMALLEST = 1e305, 1e-305  # float64 keeps some room beyond them, for re
 
 
 class Table(NamedTuple):
-    """A checked table: float64 values [T, C] with NaN where missing, regular stamps, names, step, layout.
+    """A checked table: values [T, C] with NaN where missing, regular stamps, names, step, layout.
+
+    Values are float32 where all columns are, else float64.
 
     ``notices`` tell what was chosen or left out in reading it, one line each. ``starts`` [C] are the first rows of
     series of unequal length (:mod:`hdt.data.unequal`), None when all begin with the table.
@@ -251,13 +254,20 @@ def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:
             raise InputError(f"{name}: column {column!r} is not numeric ({dtype}{where}); {advice}")
         if pd.api.types.is_complex_dtype(dtype):
             raise InputError(f"{name}: column {column!r} is complex; give real values")
-    values = wide.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)  # ours from here on, not the caller's
+    narrow = all(dtype in (np.float32, np.float16) for dtype in wide.dtypes)
+    dtype = np.float32 if narrow else np.float64
+    values = wide.to_numpy(dtype=dtype, na_value=np.nan, copy=True)  # ours from here on, not the caller's
     values[~np.isfinite(values)] = np.nan
-    for column, own in zip(wide.columns, values.T, strict=True):
-        size = np.abs(own).max(where=~np.isnan(own), initial=0.0)
+    in_range([str(column) for column in wide.columns], values, name)
+    return values
+
+
+def in_range(columns: Sequence[str], values: np.ndarray, name: str) -> None:
+    """Refuse columns whose values [T, g] are too large or too small for computing with their squares."""
+    for column, own in zip(columns, values.T, strict=True):
+        size = float(np.abs(own).max(where=~np.isnan(own), initial=0.0))
         require(
             size <= LARGEST and not 0 < size < SMALLEST,
             f"{name}: values of column {column!r} reach at most {size:g}; "
             f"hdt computes from {SMALLEST:g} to {LARGEST:g}, so give another unit",
         )
-    return values

@@ -6,6 +6,7 @@ Nothing here imports torch. Axis letters: T real steps, C channels.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,77 +17,40 @@ import pandas as pd
 
 from hdt.data.frames import read_frame
 from hdt.data.layout import Layout
+from hdt.data.missing import fill
+from hdt.data.scaler import Channels, Scaler, channel_blocks
 from hdt.data.stamps import Step
+from hdt.data.stored import Stored
+from hdt.data.survey import Survey, survey
 from hdt.system.errors import require
+from hdt.system.machine import cache_folder, memory_mb
 
 Part = Literal["train", "val", "test"]
 Missing = Literal["auto", "error", "interpolate"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-MISSING_LIMIT = 0.05  # of a column: more is not filled unless asked for
 DEFAULT_SPLIT = (0.7, 0.1, 0.2)
+ALL = slice(None)  # channels
 ROUNDING = 1e-9  # of shares: 0.7 + 0.1 + 0.2 is not 1 in floats, nor is 0.29 * 100 29
-SAFE_EXPONENT = 300  # of two: squares and sums of values up to here are far from the limits of float64
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Per-channel z-score, ``(x - mean) / std``, with the population standard deviation of the train part.
-
-    A constant channel keeps ``std = 1`` so that it maps to zero and back without loss. Values from 1e-305 to 1e305
-    are scaled as exactly as others.
-    """
-
-    mean: np.ndarray  # [C]
-    std: np.ndarray  # [C]
-
-    @classmethod
-    def fit(cls, values: np.ndarray) -> Scaler:
-        """Of values [T, C], finite but for the rows before a series begins, which are NaN."""
-        starts = np.isnan(values).sum(axis=0)
-        if not starts.any():
-            return cls._fit(values)
-        mean, std = np.empty(len(starts)), np.empty(len(starts))
-        for start in np.unique(starts):
-            own = starts == start
-            part = cls._fit(values[start:, own])
-            mean[own], std[own] = part.mean, part.std
-        return cls(mean, std)
-
-    @classmethod
-    def _fit(cls, values: np.ndarray) -> Scaler:
-        # The mean of a constant such as 0.1 differs from it in the last bits.
-        constant = (values == values[:1]).all(axis=0)
-        # Squares and sums of very large or small values leave float64; powers of two take them back without rounding.
-        _, exponents = np.frexp(np.maximum(values.max(axis=0), -values.min(axis=0)))
-        exponents = np.where(np.abs(exponents) > SAFE_EXPONENT, exponents, 0)
-        near = np.ldexp(values, -exponents) if exponents.any() else values
-        mean = np.where(constant, values[0], np.ldexp(near.mean(axis=0), exponents))
-        std = np.ldexp(near.std(axis=0), exponents)
-        return cls(mean, np.where(constant | (std == 0), 1.0, std))
-
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.mean) / self.std
-
-    def inverse(self, values: np.ndarray) -> np.ndarray:
-        return values * self.std + self.mean
 
 
 @dataclass(frozen=True)
 class Panel:
     """A multivariate series with borders; parts are filled and scaled on demand.
 
-    ``values`` [T, C] float64 in original units, NaN where missing; ``borders`` are the end rows of the
+    ``values`` [T, C] in original units, float32 where the table is, else float64, NaN where missing; those of a table
+    too large for memory stay in its files (:class:`hdt.data.stored.Stored`). ``borders`` are the end rows of the
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
-    :meth:`original` and :meth:`part` read rows, and only those of the part they are asked for (validation and test with
-    the context before them), so a distillation never sees validation or test. ``read`` are the notices of reading.
+    :meth:`original`, :meth:`part` and :meth:`block` read rows, and only those of the part they are asked for
+    (validation and test with the context before them), so a distillation never sees validation or test. ``read`` are
+    the notices of reading.
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
     are the last horizons of every series, as in M4 (:meth:`for_windows`).
     """
 
-    values: np.ndarray
+    values: np.ndarray | Stored
     index: pd.Index
     columns: tuple[str, ...]
     step: Step
@@ -132,9 +96,48 @@ class Panel:
             panel.original("train")  # refuses what cannot be filled
         return panel
 
+    @classmethod
+    def from_files(
+        cls, table: Stored, *, split: Sequence[float] | Sequence[int] | None = None, missing: Missing = "auto",
+        source: str | None = None, load_options: Mapping[str, Any] | None = None, **reading: Any,
+    ) -> Panel:  # fmt: skip
+        """The same of a wide table whose values stay in its files; nothing is read here but its stamps."""
+        require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
+        given = [name for name in ("freq", "id_column", "target_column") if reading.get(name) is not None]
+        require(
+            not given,
+            f"{table.name}: too large to be held in memory, and {given[0] if given else ''} is for tables that are",
+        )
+        _, index, columns, step, layout, notes, _ = read_frame(
+            table.head(reading.get("time_column")), table.name, **reading
+        )
+        require(len(columns) == 1, f"{table.name}: column {columns[-1]!r} is not numeric; drop it")
+        told = f"values stay in {len(table.paths)} files ({table.nbytes / 2**30:.1f} GB); blocks of columns are read"
+        layout = replace(layout, labels=None)
+        return cls(
+            table, index, tuple(table.columns), step, _borders(split or DEFAULT_SPLIT, len(table), table.name), layout,
+            missing, table.name, (*notes, told), source, load_options or {},
+        )  # fmt: skip
+
     @property
     def channels(self) -> int:
         return len(self.columns)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the values lie in files, too many for memory."""
+        return isinstance(self.values, Stored)
+
+    def sampled(self, most: int) -> Panel:
+        """The panel; of one whose values lie in files, at most ``most`` evenly spaced channels, in memory."""
+        if not isinstance(self.values, Stored):
+            return self
+        kept = range(0, self.channels, -(-self.channels // most))
+        told = f"{len(kept)} of {self.channels:,} channels stand for all here, evenly spaced"
+        return replace(
+            self, values=self.values.read(slice(None), kept), columns=tuple(self.columns[c] for c in kept),
+            read=(*self.read[:-1], told),
+        )  # fmt: skip
 
     @property
     def unequal(self) -> bool:
@@ -174,7 +177,7 @@ class Panel:
         starts = self.starts[enough] - first
         labels = self.layout.labels and [label for label, kept in zip(self.layout.labels, enough, strict=True) if kept]
         panel = replace(
-            self, values=self.values[first:, enough], index=self.index[first:],
+            self, values=np.asarray(self.values)[first:, enough], index=self.index[first:],
             columns=tuple(name for name, kept in zip(self.columns, enough, strict=True) if kept),
             borders=(borders[0] - first, borders[1] - first, borders[2] - first),
             layout=replace(self.layout, labels=labels), read=read,
@@ -188,78 +191,98 @@ class Panel:
         """What was chosen, left out and filled in reading the table and its training part, one line each."""
         if self.last_windows:
             return self.read
-        train, filled = self.original("train"), self._original["train"][1]
-        constant = [c for c, x in zip(self.columns, train.T, strict=True) if (x == x[-1]).sum() == np.isfinite(x).sum()]
-        flat = [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant]
-        return (*self.read, *filled, *flat)
+        return (*self.read, *self.survey.notes)
 
-    @cached_property
+    @property
     def scaler(self) -> Scaler:
         """Fitted on the training part, after filling."""
-        return Scaler.fit(self.original("train"))
+        return self.survey.scaler
+
+    @property
+    def train_sha256(self) -> str:
+        """Fingerprint of what a distillation may read: the filled training part in original units."""
+        return self.survey.sha256
+
+    @cached_property
+    def survey(self) -> Survey:
+        """One pass over the training part; of a table in files it is kept in the user cache, also when interrupted."""
+        file = None
+        if isinstance(self.values, Stored):
+            file = cache_folder() / f"survey-{digest([self.values.identity, self.borders, self.missing])[:32]}.json"
+        return survey(self.columns, lambda some: self.filled("train", some), self.name, file)
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)
         return slice(self.borders[position - 1] if position else 0, self.borders[position])
 
-    def part(self, part: Part, context: int = 0) -> np.ndarray:
+    def part(self, part: Part, context: int = 0, dtype: type[np.floating[Any]] = np.float64) -> np.ndarray:
         """Scaled values [T_part, C] of one part.
 
         Validation and test start ``context`` rows early, so that their first forecast begins at the
-        border (the evaluation protocol). Missing cells are interpolated within the part only.
+        border (the evaluation protocol). Missing cells are interpolated within the part only. Raises
+        :class:`hdt.system.errors.InputError` for a table in files that does not fit into memory.
         """
-        values = self.original(part)
+        if self.stored:
+            have, need = memory_mb(), 3 * self.values.nbytes / 2**20
+            require(
+                have is None or need <= have,
+                f"{self.name}: this needs all of its values at once, about {need:,.0f} MB, and the machine has "
+                f"{have or 0:,.0f}; --method wiener or fred-wiener with few --channels read them block by block",
+            )
+        blocks = channel_blocks(self.channels)
+        first = self.block(part, blocks[0], context)
+        whole = np.empty((len(first), self.channels), dtype)
+        whole[:, blocks[0]] = first
+        for some in blocks[1:]:
+            whole[:, some] = self.block(part, some, context)
+        return whole
+
+    def block(self, part: Part, channels: Channels, context: int = 0) -> np.ndarray:
+        """The same of some channels [T_part, g], float64; of a table in files, only these are read."""
+        values = self.original(part, channels)
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
-            values = np.concatenate([self.original(before)[-missing:], values]) if missing > 0 else values
-        return self.scaler.transform(values)
+            values = np.concatenate([self.original(before, channels)[-missing:], values]) if missing > 0 else values
+        return self.scaler.of(channels).transform(values.astype(np.float64, copy=False))
 
-    def original(self, part: Part) -> np.ndarray:
-        """Values [T_part, C] of one part in original units, its missing cells filled when it is first asked for."""
-        if part not in self._original:
-            self._original[part] = self._filled(part)
-        return self._original[part][0]
-
-    @cached_property
-    def _original(self) -> dict[Part, tuple[np.ndarray, list[str]]]:
-        return {}
+    def original(self, part: Part, channels: Channels = ALL) -> np.ndarray:
+        """Values [T_part, g] of one part in original units, missing cells filled; in memory, when first asked for."""
+        return self.filled(part, channels)[0]
 
     @cached_property
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
-        digest = hashlib.sha256(f"{self.values.shape}{self.borders}{self.missing}".encode())
-        digest.update(np.ascontiguousarray(self.values).data)
-        return digest.hexdigest()
+        facts = [self.values.shape, self.borders, self.missing]
+        if isinstance(self.values, Stored):
+            return digest([*facts, self.values.identity])
+        found = hashlib.sha256(digest(facts).encode())
+        for some in channel_blocks(self.channels):
+            found.update(np.ascontiguousarray(self.values[:, some]).data)
+        return found.hexdigest()
+
+    def filled(self, part: Part, channels: Channels = ALL) -> tuple[np.ndarray, dict[str, str]]:
+        """Values as :meth:`original` has them, and what was filled, by column."""
+        if isinstance(self.values, Stored):
+            own = np.arange(self.channels)[channels]
+            return self._fill(self.values.read(self.rows(part), own.tolist()), part, own)
+        if part not in self._filled:
+            self._filled[part] = self._fill(self.values[self.rows(part)], part, np.arange(self.channels))
+        values, notes = self._filled[part]
+        names = [self.columns[c] for c in np.arange(self.channels)[channels]] if notes else []
+        return values[:, channels], {name: notes[name] for name in names if name in notes}
+
+    def _fill(self, values: np.ndarray, part: Part, channels: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+        starts, columns = None if self.starts is None else self.starts[channels], [self.columns[c] for c in channels]
+        return fill(values, starts, columns, self.rows(part).start, part, self.missing, self.name)
 
     @cached_property
-    def train_sha256(self) -> str:
-        """Fingerprint of what a distillation may read: the filled training part in original units."""
-        return hashlib.sha256(np.ascontiguousarray(self.original("train")).data).hexdigest()
+    def _filled(self) -> dict[Part, tuple[np.ndarray, dict[str, str]]]:
+        return {}
 
-    def _filled(self, part: Part) -> tuple[np.ndarray, list[str]]:
-        values = self.values[self.rows(part)]
-        before = np.zeros((1, 1), bool)  # the series begins
-        if self.starts is not None:
-            before = np.arange(len(values))[:, None] + self.rows(part).start < self.starts
-        holes = np.isnan(values) & ~before
-        if not holes.any():
-            return values, []
-        notes = []
-        for c, share in enumerate(holes.sum(axis=0) / np.maximum(1, len(values) - before.sum(axis=0))):
-            if share == 0:
-                continue
-            column, row = self.columns[c], self.rows(part).start + int(holes[:, c].argmax())
-            what = f"{self.name}: column {column!r} misses {share:.1%} of its {part} values (first at row {row})"
-            require(share < 1, f"{what}; drop the column, or choose another --split")
-            require(self.missing != "error", f"{what}; fill them, or pass --missing interpolate")
-            require(
-                share <= MISSING_LIMIT or self.missing == "interpolate",
-                f"{what}, more than {MISSING_LIMIT:.0%}; fill them, or pass --missing interpolate",
-            )
-            count = int(holes[:, c].sum())
-            notes.append(f"column {column!r}: {count} missing {part} values ({share:.1%}) linearly interpolated")
-        filled = pd.DataFrame(values).interpolate("linear", limit_direction="both").to_numpy()
-        return filled if self.starts is None else np.where(before, np.nan, filled), notes
+
+def digest(facts: Any) -> str:
+    """The sha256 of what JSON knows."""
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tuple[int, int, int]:

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
-from hdt.maths.blocks import common, long_enough
+from hdt.maths.blocks import Blocks, Real, dense, evenly, long_enough, select
 from hdt.objective import OBJECTIVES, Objective, Problem, Scored
 from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series
+from hdt.system import checkpoint as checkpoints
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
-from hdt.training import checkpoint as checkpoints
 
 KEEP_SECONDS = 10.0  # between two checkpoints
 WatchIteration = Callable[[int, int, dict[str, float]], None]
@@ -50,6 +50,18 @@ def objective_of(settings: Settings) -> Objective:
     return kind(kind.Options.of(settings.options), problem)
 
 
+def typical(series: Real, settings: Settings) -> Float[Tensor, "T_common C_p"]:
+    """What a parameterization reads: all channels, or, where a few stand for all, a sample of those long enough."""
+    long = long_enough(series, settings.length)
+    return select(series, long if settings.channels is None else evenly(long))
+
+
+def _identified(series: Real, settings: Settings) -> tuple[Any, list[Tensor]]:
+    """The facts and arrays that decide a distillation."""
+    facts = settings.model_dump(mode="json")
+    return ([facts, series.key], []) if isinstance(series, Blocks) else (facts, [series])
+
+
 def _check_shape(parameterization: Parameterization, params: Params, started: Float[Tensor, "N M C"]) -> None:
     """Refuse a parameterization, of somebody else most likely, that decodes to another shape than it was given."""
     with torch.no_grad():
@@ -74,13 +86,13 @@ def _checked(objective: Objective, scored: Any) -> Scored:
 
 
 def optimise(
-    series: Float[Tensor, "T C"],
+    series: Real,
     settings: Settings,
     *,
     watch: WatchIteration | None = None,
     checkpoint: Path | None = None,
 ) -> Outcome:
-    """Distil the scaled training part ``series`` as ``settings`` say; rows before a series begins are NaN.
+    """Distil the scaled training part ``series`` as ``settings`` say.
 
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
     iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
@@ -95,8 +107,8 @@ def optimise(
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
     objective = objective_of(settings)
-    parameterization.prepare(common(long_enough(series, settings.length)), generator)
-    known = objective.prepare(series)
+    parameterization.prepare(typical(series, settings), generator)
+    known = objective.prepare(series if objective.by_blocks else dense(series))
     drawn = some_channels(series, settings.channels, settings.length, generator)
     power = known.power if settings.channels is None else None
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
@@ -107,7 +119,7 @@ def optimise(
     with torch.no_grad():
         state = objective.initial(known, started)
     code: list[type | str] = [type(objective), type(parameterization), __name__]
-    key = "" if checkpoint is None else fingerprint(settings.model_dump(mode="json"), [series], code)
+    key = "" if checkpoint is None else fingerprint(*_identified(series, settings), code)
     stored = checkpoints.kept(checkpoint, key)
     if stored is not None:
         state = {name: tensor.to(series.device) for name, tensor in stored["state"].items()}

@@ -15,17 +15,16 @@ so G, the Gram matrix of all windows, costs O(T log T + (L+H)²) per channel, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.maths.blocks import blocks
+from hdt.maths.blocks import CHANNELS, Real, blocks, summed
 from hdt.maths.windows import windows
 
-CHANNELS = 64  # transformed at a time
 CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
 
 Features = Callable[[Float[Tensor, "B window"]], tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]
@@ -48,6 +47,17 @@ class Moments:
             self.count + other.count,
         )
 
+    def tensors(self) -> list[Tensor]:
+        """The same as tensors, which add."""
+        count = torch.tensor(self.count, dtype=torch.float64, device=self.features.device)
+        return [self.features, self.cross, self.target, count]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Moments:
+        """Inverse of :meth:`tensors`."""
+        features, cross, target, count = tensors
+        return cls(features, cross, target, int(count.item()))
+
     def double(self) -> Moments:
         """The same in float64."""
         return Moments(self.features.double(), self.cross.double(), self.target.double(), self.count)
@@ -67,17 +77,22 @@ def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
     return matrix.sum(dim=0).sum()
 
 
-def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
+def gram(series: Real, size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
     """Gram matrix of (w, 1) over all windows w of ``size`` steps, summed over channels; no window is formed.
 
     Blocks of channels add up, so that memory does not grow with C, and channels may begin at different rows
     (:mod:`hdt.maths.blocks`).
     """
-    whole = [own for _, own in blocks(series, size)]
-    count = sum((len(own) - size + 1) * own.shape[1] for own in whole)
-    parts = [_lags(some.double().T, size) for own in whole for some in own.split(CHANNELS, dim=1)]
-    first, change, sums = (torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True))
-    result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=series.device)
+    return gram_of(*summed(series, size, lambda own: lags(own, size), f"lags{size}"))
+
+
+def gram_of(
+    first: Float[Tensor, " size"], change: Float[Tensor, "less less"], sums: Float[Tensor, " size"],
+    count: Float[Tensor, ""],
+) -> Float[Tensor, "size_and_1 size_and_1"]:  # fmt: skip
+    """The Gram matrix that sums of :func:`lags` make."""
+    size = len(first)
+    result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=first.device)
     for lag in range(size):
         diagonal = torch.cat([first[lag : lag + 1], change.diagonal(lag)[: size - lag - 1]]).cumsum(0)
         result[:size, :size].diagonal(lag).copy_(diagonal)
@@ -87,8 +102,16 @@ def gram(series: Float[Tensor, "T C"], size: int) -> Float[Tensor, "size_and_1 s
     return result
 
 
+def lags(series: Float[Tensor, "T C"], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of dense channels G[0, j], what a step down the diagonal of G adds [size-1, size-1], the sums of windows, and
+    their number: they add over channels."""
+    count = torch.tensor((len(series) - size + 1) * series.shape[1], dtype=torch.float64, device=series.device)
+    parts = [_lags(some.double().T, size) for some in series.split(CHANNELS, dim=1)]
+    first, change, sums = (torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True))
+    return first, change, sums, count
+
+
 def _lags(x: Float[Tensor, "C T"], size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of some channels G[0, j], what a step down the diagonal of G adds [size-1, size-1], and the sums of windows."""
     rows = x.shape[1]
     count = rows - size + 1
     padded = 2 ** (rows + size - 1).bit_length()
@@ -126,15 +149,14 @@ def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "
     return found
 
 
-def stream(
-    series: Float[Tensor, "T C"], context: int, horizon: int, features: Features, stride: int = 1, offset: int = 0
-) -> Moments:
+def stream(series: Real, context: int, horizon: int, features: Features, stride: int = 1, offset: int = 0) -> Moments:
     """Moments of any features over the windows ``offset``, ``offset + stride``, … of all channels.
 
     Memory does not grow with T. Channels may begin at different rows (:mod:`hdt.maths.blocks`).
     """
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        yield features(torch.zeros(0, context + horizon, dtype=torch.float64, device=series.device))
         for _, own in blocks(series, context + horizon + offset):
             every = windows(own[offset:], context, horizon, stride)  # a view [n, L+H, C]
             size = max(1, CHUNK_ELEMENTS // (every.shape[1] * every.shape[2]))

@@ -15,12 +15,11 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
-from hdt.maths.blocks import blocks
+from hdt.maths.blocks import CHANNELS, Real, blocks
 from hdt.system.errors import require
 
 # Sub-series overlap by 7/8, as in Welch's method: neighbours one step apart add cost, not information.
 OVERLAP = 8
-CHANNELS = 64  # at a time
 
 
 def rfft(series: Float[Tensor, "... M C"]) -> Complex[Tensor, "... F C"]:
@@ -91,7 +90,7 @@ class Spectrum(NamedTuple):
     power: Float[Tensor, "F C"]
 
 
-def mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int = 64) -> Spectrum:
+def mean_spectrum(series: Real, length: int, chunk: int = 64) -> Spectrum:
     """Mean amplitude and mean PSD over sub-series of ``length`` steps, one every ``length // 8`` steps.
 
     Streams in chunks and blocks of channels, so memory does not grow with T and C; sums are float64. The last

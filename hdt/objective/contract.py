@@ -67,20 +67,22 @@ class Objective(Part, ABC, Generic[K]):
     It holds hyperparameters and nothing else: what it knows of the real series is what :meth:`prepare` returns, what
     changes from one iteration to the next is a dict of tensors, the state. ``pools_channels``: whether it reads
     windows of any channel alike, so that there may be fewer synthetic than real channels. ``backbone``: the student
-    whose gradients, trajectories or features it matches, unless another is asked for. ``unequal``: whether
-    :meth:`prepare` takes series of unequal length, whose rows before they begin are NaN (:mod:`hdt.maths.blocks`).
+    whose gradients, trajectories or features it matches, unless another is asked for. ``by_blocks``: whether
+    :meth:`prepare` takes the real series block by block (:class:`hdt.maths.blocks.Blocks`), so that channels may be of
+    unequal length and need not fit into memory together; others get one dense table.
     """
 
     pools_channels: ClassVar[bool] = True
     backbone: ClassVar[str] = "dlinear"
-    unequal: ClassVar[bool] = False
+    by_blocks: ClassVar[bool] = False
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem
 
     @abstractmethod
-    def prepare(self, series: Float[Tensor, "T C"]) -> K:
-        """One pass over the scaled real training series."""
+    def prepare(self, series: Any) -> K:
+        """One pass over the scaled real training series: a tensor [T, C], or :data:`hdt.maths.blocks.Real` where
+        ``by_blocks``."""
 
     def restrict(self, known: K, channels: Int[Tensor, " g"]) -> K:
         """What the loss of a group of channels knows; all there is, where windows of any channel are alike.

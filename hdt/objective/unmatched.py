@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hdt.maths.blocks import Real
 from hdt.objective.contract import Known, Objective, Scored, State
 from hdt.system.errors import InputError
 
@@ -14,9 +15,9 @@ class Unmatched(Objective[Known]):
     """Nothing is matched."""
 
     name = "none"
-    unequal = True
+    by_blocks = True
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> Known:
+    def prepare(self, series: Real) -> Known:
         return Known()
 
     def loss(self, known: Known, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:

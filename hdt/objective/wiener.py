@@ -33,11 +33,12 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import moments
-from hdt.maths.blocks import blocks
+from hdt.maths.blocks import Real, groups, summed
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Terms
 from hdt.system.errors import InputError
+from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
@@ -84,7 +85,7 @@ class Wiener(Objective[Views]):
     """The sum of L/c over the views."""
 
     name = "wiener"
-    unequal = True
+    by_blocks = True
     Options = WienerOptions
     citation = """@software{hdt_wiener,
   title = {hdt: the Wiener objective for time series distillation},
@@ -101,9 +102,23 @@ class Wiener(Objective[Views]):
         )
     }
 
-    def prepare(self, series: Float[Tensor, "T C"]) -> Views:
+    def prepare(self, series: Real) -> Views:
         options, context, horizon = self.options, self.problem.context, self.problem.horizon
-        gram = moments.gram(series, context + horizon)
+        size, generator = context + horizon, torch.Generator().manual_seed(0)  # features are no part of a run
+        drawn = [self.draw(generator, series.device) for _ in range(options.draws if options.relu else 0)]
+        counts = [(series.shape[0] - start - size + 1, len(own)) for start, own in groups(series, size)]
+        total = sum(count * channels for count, channels in counts)
+        stride = min(-(-total // options.most_windows), max(counts)[0])
+
+        def statistic(own: Float[Tensor, "rows g"]) -> list[Tensor]:
+            found = list(moments.lags(own, size))
+            for draw, features in enumerate(drawn):
+                offset = draw * stride // options.draws
+                found += moments.stream(own, context, horizon, features, stride, offset).tensors()
+            return found
+
+        told = summed(series, size, statistic, fingerprint([vars(self.problem), options.model_dump()], code=[Wiener]))
+        gram = moments.gram_of(*told[:4])
         linear: list[View] = []
         if options.raw:
             real = moments.level_shifted(moments.lag_moments(gram, context).means(), options.level)
@@ -111,19 +126,18 @@ class Wiener(Objective[Views]):
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
             linear.append(View("centred", options.centred, self.centred, real))
-        random: list[View] = []
-        generator = torch.Generator().manual_seed(0)  # the features are part of the objective, not of a run
-        counts = [(len(own) - context - horizon + 1, own.shape[1]) for _, own in blocks(series, context + horizon)]
-        total = sum(count * channels for count, channels in counts)
-        stride = min(-(-total // options.most_windows), max(counts)[0])
-        for draw in range(options.draws if options.relu else 0):
-            mix = torch.randn(context, options.features, generator=generator, dtype=torch.float64) / context**0.5
-            bias = torch.rand(options.features, generator=generator, dtype=torch.float64) * 2 - 1
-            features = self.relu(mix.to(series.device), bias.to(series.device))
-            offset = draw * stride // options.draws  # at least one window is left
-            real = moments.stream(series, context, horizon, features, stride, offset).means()
-            random.append(View("relu", options.relu, features, real))
+        random = [
+            View("relu", options.relu, features, Moments.of(told[4 * n + 4 : 4 * n + 8]).means())
+            for n, features in enumerate(drawn)
+        ]
         return Views(linear=linear, random=random)
+
+    def draw(self, generator: torch.Generator, device: torch.device) -> Features:
+        """Random ReLU features."""
+        context, count = self.problem.context, self.options.features
+        mix = torch.randn(context, count, generator=generator, dtype=torch.float64) / context**0.5
+        bias = torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1
+        return self.relu(mix.to(device), bias.to(device))
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)

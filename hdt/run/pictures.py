@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
 MOST_CHANNELS = 6
+SAMPLE = 64  # of many real channels that few stand for
 
 
 def draw(distilled: Synthetic) -> dict[str, Figure]:
@@ -88,7 +89,7 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
     time = timeaxis.unit(info.data.step, info.settings.length)[0] * np.arange(info.settings.length)
     real = None
     if panel is not None and info.settings.channels is None:
-        train = panel.original("train")
+        train = panel.original("train", slice(MOST_CHANNELS))
         start = (len(train) - info.settings.length) // 2  # the middle: no choice that could flatter
         real = train[start : start + info.settings.length]
 
@@ -104,7 +105,7 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
 def _powers(distilled: Synthetic) -> tuple[Tensor, Tensor | None]:
     """Mean PSD [F, C] of the channels that are drawn, synthetic and, where the real data is at hand, real.
 
-    For fewer synthetic channels than real ones, the real one is that of what each stands for.
+    For fewer synthetic channels than real ones, the real one is that of what each stands for, by a sample of them.
     """
     import torch
 
@@ -112,9 +113,9 @@ def _powers(distilled: Synthetic) -> tuple[Tensor, Tensor | None]:
     synthetic = spectrum.psd(torch.tensor(distilled.values[:, :, :MOST_CHANNELS]).double()).mean(0)
     if panel is None:
         return synthetic, None
-    train = panel.part("train")
-    train = train if settings.channels is not None else train[:, :MOST_CHANNELS]
-    power = spectrum.mean_spectrum(torch.tensor(train), settings.length).power
+    drawn = np.arange(panel.channels)
+    drawn = drawn[:MOST_CHANNELS] if settings.channels is None else drawn[:: -(-panel.channels // SAMPLE)]
+    power = spectrum.mean_spectrum(torch.tensor(panel.block("train", drawn)), settings.length).power
     return synthetic, spectrum.pooled(power, settings.channels)
 
 

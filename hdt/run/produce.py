@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from hdt.data import datasets
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.distillation.config import Settings
-from hdt.distillation.loop import WatchIteration, objective_of, optimise
+from hdt.distillation.loop import WatchIteration, objective_of, optimise, typical
 from hdt.distillation.methods import METHODS
 from hdt.maths import stationarity
-from hdt.maths.blocks import common, long_enough
+from hdt.maths.blocks import Blocks
 from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
 from hdt.objective import OBJECTIVES
@@ -34,6 +37,7 @@ from hdt.system.options import SIZE
 
 BASE_MEMORY_MB = 500  # python with torch, pandas and matplotlib loaded
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
+TESTED = 64  # channels at most that are looked at for drift
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
 
 
@@ -112,9 +116,9 @@ def prepare(
 
 def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Settings:
     """Settings for series of unequal length: a few prototypes for all of them, as they share no time."""
-    possible = [name for name, method in METHODS.items() if OBJECTIVES[method.objective].unequal]
+    possible = [name for name, method in METHODS.items() if OBJECTIVES[method.objective].by_blocks]
     require(
-        OBJECTIVES[resolved.objective].unequal,
+        OBJECTIVES[resolved.objective].by_blocks,
         f"{panel.name}: its series differ in length, and objective {resolved.objective!r} takes only series that share "
         f"their stamps; choose --method {', '.join(possible[:-1])} or {possible[-1]}",
     )
@@ -138,8 +142,7 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     little, channels = little_compression(panel, settings), settings.channels or panel.channels
     size = Size(settings.sequences, settings.length, channels)
     parameterization = build(settings.parameterization, size, settings.options)
-    train = torch.tensor(panel.part("train"), dtype=torch.float32)
-    parameterization.prepare(common(long_enough(train, settings.length)), torch.Generator())
+    parameterization.prepare(typical(train_blocks(panel), settings), torch.Generator())
     floats = parameterization.floats()
     return {
         "data": panel.name,
@@ -177,6 +180,20 @@ def check_memory(panel: Panel, settings: Settings) -> None:
     )
 
 
+def train_blocks(panel: Panel) -> Blocks:
+    """The scaled training part, which is read by blocks of channels."""
+
+    def read(channels: Sequence[int]) -> Tensor:
+        first, count = channels[0], len(channels)
+        together = list(channels) == list(range(first, first + count))
+        some = slice(first, first + count) if together else np.array(channels)
+        return torch.tensor(panel.block("train", some), dtype=torch.float32)
+
+    starts = torch.zeros(panel.channels, dtype=torch.long) if panel.starts is None else torch.tensor(panel.starts)
+    kept = None if not panel.stored else machine.cache_folder()
+    return Blocks(panel.borders[0], starts, read, panel.train_sha256, sums=kept)
+
+
 def key(panel: Panel, settings: Settings) -> str:
     """Identifies everything that decides a distillation, and the device for its seconds."""
     facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
@@ -194,17 +211,16 @@ def distill_panel(
 
 
 def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, checkpoint: Path | None) -> Distilled:
-    scaled = panel.part("train")
-    train = torch.tensor(scaled, dtype=torch.float32)
+    train = train_blocks(panel)
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
-    drift = stationarity.notice(scaled, list(panel.columns), remedy)
-    del scaled
+    tested = np.arange(0, panel.channels, -(-panel.channels // TESTED))
+    drift = stationarity.notice(panel.block("train", tested), [panel.columns[c] for c in tested], remedy)
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
-    real = pooled(mean_spectrum(train.double(), settings.length).power, settings.channels)
+    real = pooled(mean_spectrum(train, settings.length).power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
@@ -242,7 +258,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
             harmonics=None if outcome.mask is None else [bins.nonzero().flatten().tolist() for bins in outcome.mask.T],
             distance=Distance(
                 start=None if settings.start == "phase" else started,
-                nearest=nearest_distance(outcome.series.numpy(), train.numpy()),
+                nearest=nearest_distance(outcome.series, train),
             ),
             chosen=outcome.chosen,
         )

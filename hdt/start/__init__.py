@@ -12,16 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.maths import spectrum
-from hdt.maths.blocks import common, long_enough
-from hdt.start import select
-from hdt.start.select import SUBSETS
+from hdt.maths.blocks import Real, long_enough, select
+from hdt.start import subsets
+from hdt.start.subsets import SUBSETS
 from hdt.system.errors import InputError, require
 
 __all__ = ["STARTS", "SUBSETS", "random_phases", "random_set", "real_segments", "some_channels", "starting_series"]
 
 STARTS = ("phase", "real", "herding", "kcenter")
 
-SELECTIONS = {"herding": select.herding, "kcenter": select.k_center}
+SELECTIONS = {"herding": subsets.herding, "kcenter": subsets.k_center}
 
 
 def starting_series(
@@ -32,7 +32,7 @@ def starting_series(
     generator: torch.Generator,
     power: Float[Tensor, "F C"] | None = None,
 ) -> Float[Tensor, "N M C"]:
-    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.select`).
+    """``phase`` or ``real`` (this file), ``herding`` or ``kcenter`` (:mod:`hdt.start.subsets`).
 
     ``power`` is the mean PSD of the series where it is known already.
     """
@@ -42,21 +42,21 @@ def starting_series(
     if kind == "real":
         return real_segments(series, sequences, length, generator)
     if kind in SELECTIONS:
-        rows = select.candidates(series, length)
+        rows = subsets.candidates(series, length)
         require(sequences <= len(rows), f"sequences={sequences}, but only {len(rows)} segments to choose from")
-        chosen = SELECTIONS[kind](select.features(series, rows, length), sequences)
+        chosen = SELECTIONS[kind](subsets.features(series, rows, length), sequences)
         return torch.stack([series[rows[i] : rows[i] + length] for i in chosen])
     raise InputError(f"unknown start {kind!r}; known: {', '.join(STARTS)}")
 
 
 def some_channels(
-    series: Float[Tensor, "T C"], channels: int | None, length: int, generator: torch.Generator
+    series: Real, channels: int | None, length: int, generator: torch.Generator
 ) -> Float[Tensor, "T_common C_s"]:
     """``channels`` random ones of at least ``length`` rows, from the row on that they all have; all when None."""
     long = long_enough(series, length, channels or 1)
     if channels is not None:
-        long = long[:, torch.randperm(long.shape[1], generator=generator)[:channels].to(series.device)]
-    return common(long)
+        long = long[torch.randperm(len(long), generator=generator)[:channels]]
+    return select(series, long)
 
 
 def random_set(

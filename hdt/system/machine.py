@@ -60,11 +60,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def memory_mb(device: torch.device) -> float | None:
+def memory_mb(device: torch.device | None = None) -> float | None:
     """Memory in MB of the machine, or of a CUDA device, free or not; None where the system does not say."""
-    import torch
+    if device is not None and device.type == "cuda":
+        import torch
 
-    if device.type == "cuda":
         return float(torch.cuda.get_device_properties(device).total_memory / 2**20)
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

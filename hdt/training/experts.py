@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from hdt.maths.windows import windows
 from hdt.students import STUDENTS, build, flatten
+from hdt.system import checkpoint
 from hdt.system.errors import InputError
 from hdt.system.fingerprint import fingerprint
-from hdt.training import checkpoint
 from hdt.training.loop import seeded
 
 

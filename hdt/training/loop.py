@@ -17,8 +17,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from hdt.system import checkpoint
 from hdt.system.errors import InputError, require
-from hdt.training import checkpoint
 
 PRECISIONS = ("float32", "bf16")
 B = TypeVar("B")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import pairwise_distances
 
 from hdt.start import starting_series
-from hdt.start.select import candidates, features, herding, k_center
+from hdt.start.subsets import candidates, features, herding, k_center
 from hdt.system.errors import InputError
 
 
