@@ -28,12 +28,11 @@ def results() -> dict[str, list[tuple[str, int | None]]]:
 
 
 def order(files: dict[str, list[tuple[str, int | None]]]) -> list[str]:
-    """The names, at random and each file evenly spread."""
-    draws, places = random.Random(0), []
+    """The names, at random, each always alike, and each file evenly spread."""
+    places = []
     for codes in files.values():
-        names = [name for name, _ in codes]
-        draws.shuffle(names)
-        places += [((place + draws.random()) / len(names), name) for place, name in enumerate(names)]
+        names = sorted((name for name, _ in codes), key=lambda name: random.Random(name).random())
+        places += [((place + 0.5) / len(names), name) for place, name in enumerate(names)]
     return [name for _, name in sorted(places)]
 
 
