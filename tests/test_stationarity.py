@@ -10,7 +10,8 @@ from conftest import SMALL, make_frame
 from statsmodels.tsa.stattools import adfuller, kpss
 
 import hdt
-from hdt.maths.stationarity import CHANNELS, drifts, notice
+from hdt.maths.blocks import CHANNELS
+from hdt.maths.stationarity import drifts, notice
 from hdt.objective import OBJECTIVES
 
 
