@@ -147,7 +147,9 @@ def test_losses_are_summed_in_float64() -> None:
     options = Wiener.Options(features=4, draws=1)
     wiener = Ready(Wiener(options, Problem(6, 3, 20)), noise(60, 2).float())
     teacher = Ready(CFM(CFMOptions(teacher_epochs=1), PLACES), noise(60, 2).float())
-    assert wiener.loss(synthetic, draws())[0].dtype == teacher.loss(synthetic, draws())[0].dtype == torch.float64
+    for objective in (wiener, teacher):
+        loss, terms = objective.loss(synthetic, draws())
+        assert {tensor.dtype for tensor in (loss, *terms.values())} == {torch.float64}
 
 
 def test_the_draw_of_features_comes_from_the_generator_alone() -> None:
