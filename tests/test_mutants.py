@@ -119,6 +119,7 @@ def test_the_teacher_is_the_fully_trained_first_expert_of_the_settings_that_are_
     assert len(list(cache_folder().iterdir())) == 1  # the same training, so the same file
     found = torch.cat([tensor.flatten() for tensor in objective.weights.values()])
     assert torch.equal(found, checkpoints[0, 3]) and not torch.equal(found, checkpoints[0, 2])
+    assert objective.known.saved_seconds == 0 and cfm().known.saved_seconds > 0  # read from the cache the second time
 
 
 def test_the_experts_are_those_of_the_options(tmp_path: Path) -> None:
