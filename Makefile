@@ -24,10 +24,9 @@ lint: $(INSTALLED)
 tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
 	$(BIN)/python recipes/tables.py
 
-mutate: $(INSTALLED)  # which edits of the maths no test notices; takes hours, goes on where it was
+mutate: $(INSTALLED)  # which edits of the maths no test notices; hours, but SAMPLE=400 for a few; goes on where it was
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mutate]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m mutmut run
-	$(BIN)/python -m mutmut results
+	OMP_NUM_THREADS=1 $(BIN)/python recipes/mutate.py $(SAMPLE)
 
 gpu: $(INSTALLED)  # the tests that need a GPU, and a table of seconds beside the CPU; without one, the CPU's alone
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu -p no:nbmake -o addopts="-q --strict-markers -rs"

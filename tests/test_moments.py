@@ -102,6 +102,25 @@ def test_streaming_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch
     assert_same(moments.stream(series, L, H, features), whole, 1e-13)
 
 
+@pytest.mark.parametrize("elements", [1, 2**20])
+def test_streams_begin_at_an_offset_in_every_series_that_has_a_window_there(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30, 11 and 10 rows: windows of 9 rows from row 2 on, every third, one at a time; the last series has none."""
+    series = walk(30, 3)
+    series[:19, 1] = series[:20, 2] = torch.nan
+    monkeypatch.setattr(moments, "CHUNK_ELEMENTS", elements)
+    found = moments.stream(series.float(), L, H, lambda part: (part[:, :L], part[:, L:]), stride=3, offset=2)
+    starts = [(start, 0) for start in range(2, 22, 3)] + [(21, 1)]
+    chosen = torch.stack([series[start : start + L + H, c].float() for start, c in starts]).double()
+    assert_same(found, by_hand(chosen[:, :L], chosen[:, L:]))
+
+
+def test_there_are_no_moments_of_no_windows() -> None:
+    with pytest.raises(AssertionError, match=r"^no windows$"):
+        moments.window_moments([])
+
+
 def test_the_loss_is_the_error_on_the_windows() -> None:
     every, weights = flat(walk(40)), torch.randn(L, H, dtype=torch.float64)
     x, y = every[:, :L], every[:, L:]
@@ -143,6 +162,23 @@ def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) 
     residual = 0.0 if view == "raw" else ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
     weighed, _ = wiener(real, ridge=0.03, level=0, noise=0.7, **one(view)).loss(synthetic, torch.Generator())
     assert weighed.item() == pytest.approx(mse + 0.7 * residual, rel=1e-8)
+
+
+def test_views_are_weighed_and_named() -> None:
+    """Each against the objective that has it alone with weight one."""
+    real, synthetic = walk(80), walk(20, seed=1)[None]
+    weights = {"raw": 2.0, "centred": 0.5, "relu": 3.0}
+    loss, terms = wiener(real, noise=0.2, **weights).loss(synthetic, torch.Generator())
+    expected = 0.0
+    for view, weight in weights.items():
+        alone, found = wiener(real, noise=0.2, **one(view)).loss(synthetic, torch.Generator())
+        expected += weight * alone.item()
+        assert alone.item() == pytest.approx(
+            terms[view].item() + 0.2 * (terms[f"{view}_noise"].item() if view != "raw" else 0)
+        )
+        assert all(found[name] == terms[name] and not terms[name].requires_grad for name in found)
+    assert loss.item() == pytest.approx(expected)
+    assert list(terms) == ["raw", "centred", "centred_noise", "relu", "relu_noise"]
 
 
 def features_by_hand(
@@ -211,6 +247,23 @@ def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     assert len(expected) == 5 and seen == expected
 
 
+def test_a_group_of_channels_is_scored_on_one_synthetic_window_in_four() -> None:
+    """And on every real one of all channels, by scikit-learn's ridge: four first windows, four losses."""
+    real, synthetic = walk(80, 3), walk(20, seed=1)[None]
+    objective = wiener(real, ridge=0.1, level=0, **one("raw"))
+    near = objective.objective.restrict(objective.known, torch.tensor([0, 2]))
+    every, expected = flat(real).numpy(), set()
+    for first in range(4):
+        own = windows(synthetic[0], L, H)[first::4].transpose(1, 2).flatten(0, 1).numpy()
+        phi, real_phi = (np.hstack([part[:, :L], np.ones((len(part), 1))]) for part in (own, every))
+        penalty = 0.1 * np.trace(phi.T @ phi) / (L + 1)
+        model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, own[:, L:])
+        expected.add(round(np.square(model.predict(real_phi) - every[:, L:]).sum() / np.square(every[:, L:]).sum(), 8))
+    generator = torch.Generator().manual_seed(0)
+    losses = [objective.objective.loss(near, synthetic, {}, generator).loss.item() for _ in range(30)]
+    assert {round(loss, 8) for loss in losses} == expected and len(expected) == 4
+
+
 def test_random_features_are_read_from_evenly_spaced_windows() -> None:
     real = walk(400)
     few, every = wiener(real, most_windows=50, **one("relu")), wiener(real, most_windows=10**6, **one("relu"))
@@ -218,6 +271,18 @@ def test_random_features_are_read_from_evenly_spaced_windows() -> None:
     chosen = flat(real)[: 392 * 2].reshape(392, 2, L + H)[::16].flatten(0, 1)  # 784 windows, at most 50
     expected = moments.window_moments([few.random[0].features(chosen)]).means()
     assert_same(few.random[0].real, expected)
+
+
+@pytest.mark.parametrize(("most", "stride"), [(74, 1), (73, 2), (37, 2), (36, 3)])
+def test_windows_are_counted_in_every_series_that_has_one(most: int, stride: int) -> None:
+    """Of 60, 30 and 8 rows the first two have 52 + 22 windows of 9 rows."""
+    real = walk(60, 3)
+    real[:30, 1] = real[:52, 2] = torch.nan
+    objective = wiener(real, most_windows=most, **one("relu"))
+    chosen = [real[s : s + L + H, c].numpy() for c, first in ((0, 0), (1, 30)) for s in range(first, 52, stride)]
+    errors = [np.square(window[L:] - window[:L].mean()).sum() for window in chosen]
+    assert objective.random[0].real.target.item() == pytest.approx(np.mean(errors), rel=1e-9)
+    assert len(objective.random) == 1 and objective.linear == []
 
 
 def test_level_shifts_are_their_expectation() -> None:
@@ -265,5 +330,7 @@ def test_the_loss_has_the_gradient_it_claims() -> None:
 
 def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:
     objective = wiener(walk(80), **one("centred"))
-    with pytest.raises(InputError, match="singular; raise --option ridge"):
+    with pytest.raises(
+        InputError, match=r"^the synthetic moments became singular; raise --option ridge or lower --learning-rate$"
+    ):
         objective.loss(torch.ones(1, 20, 2, dtype=torch.float64), torch.Generator())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,14 +119,26 @@ def test_the_teacher_is_the_fully_trained_first_expert_of_the_settings_that_are_
     assert len(list(cache_folder().iterdir())) == 1  # the same training, so the same file
     found = torch.cat([tensor.flatten() for tensor in objective.weights.values()])
     assert torch.equal(found, checkpoints[0, 3]) and not torch.equal(found, checkpoints[0, 2])
+    assert objective.known.saved_seconds == 0 and cfm().known.saved_seconds > 0  # read from the cache the second time
 
 
-def test_real_windows_of_the_teacher_are_evenly_spaced() -> None:
-    """43 windows at most 10: every fifth, from the first; the correlations of those by hand."""
+def test_the_experts_are_those_of_the_options(tmp_path: Path) -> None:
+    given = {"experts": 2, "expert_epochs": 5, "expert_lr": 0.01, "expert_momentum": 0.5, "expert_batch": 7}
+    series = noise(40, 2, seed=5)
+    objective = Ready(TrajectoryMatching(TrajectoryMatching.Options(**given), Problem(L, H, 12)), series)
+    wanted = experts("dlinear", L, H, series, Training(2, 5, 0.01, 0.5, 7), tmp_path).checkpoints
+    assert torch.equal(objective.experts.checkpoints, wanted) and objective.known.saved_seconds == 0
+    again = Ready(TrajectoryMatching(TrajectoryMatching.Options(**given), Problem(L, H, 12)), series)
+    assert again.known.saved_seconds > 0 and torch.equal(again.experts.checkpoints, wanted)
+
+
+@pytest.mark.parametrize(("most", "stride", "count"), [(10, 5, 9), (42, 2, 22), (43, 1, 43)])
+def test_real_windows_of_the_teacher_are_evenly_spaced(most: int, stride: int, count: int) -> None:
+    """43 windows, at most 10: every fifth, from the first; the correlations of those by hand."""
     series = noise(60, 2, seed=5)
-    objective = Ready(CFM(CFMOptions(teacher_epochs=1, most_real=10), PLACES), series)
-    chosen = windows(series, 12, 6).numpy()[::5]
-    assert len(chosen) == 9
+    objective = Ready(CFM(CFMOptions(teacher_epochs=1, most_real=most), PLACES), series)
+    chosen = windows(series, 12, 6).numpy()[::stride]
+    assert len(chosen) == count
     seasonal = decomposed(chosen[:, :12])[0].transpose(0, 2, 1).reshape(-1, 12)
     np.testing.assert_allclose(objective.real[0].ffc.numpy(), seasonal.T @ seasonal / len(seasonal), atol=1e-12)
 
@@ -135,7 +148,9 @@ def test_losses_are_summed_in_float64() -> None:
     options = Wiener.Options(features=4, draws=1)
     wiener = Ready(Wiener(options, Problem(6, 3, 20)), noise(60, 2).float())
     teacher = Ready(CFM(CFMOptions(teacher_epochs=1), PLACES), noise(60, 2).float())
-    assert wiener.loss(synthetic, draws())[0].dtype == teacher.loss(synthetic, draws())[0].dtype == torch.float64
+    for objective in (wiener, teacher):
+        loss, terms = objective.loss(synthetic, draws())
+        assert {tensor.dtype for tensor in (loss, *terms.values())} == {torch.float64}
 
 
 def test_the_draw_of_features_comes_from_the_generator_alone() -> None:
@@ -191,15 +206,18 @@ def test_fred_keeps_a_mask_for_every_channel_when_asked() -> None:
     assert not torch.equal(*masks["channel"])
 
 
-@pytest.mark.parametrize(("cells", "count"), [(2**24, 289), (24 * 2 * 20, 20), (1, 16)])
+@pytest.mark.parametrize(
+    ("rows", "cells", "count"),
+    [(600, 2**24, 289), (600, 24 * 2 * 20, 20), (600, 1, 16), (535, 2**24, 512), (536, 2**24, 257), (39, 1, 16)],
+)
 def test_fred_looks_at_evenly_spaced_real_series_within_bounds(
-    cells: int, count: int, monkeypatch: pytest.MonkeyPatch
+    rows: int, cells: int, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """600 rows hold 577 series of 24: at most 512 of them, at least 16, and within so many cells."""
     seen = []
     monkeypatch.setattr("hdt.parameterization.fred.MOST_CELLS", cells)
     monkeypatch.setattr("hdt.parameterization.fred.dct2", lambda images: seen.append(len(images)) or images)
-    FreD(Size(1, 24, 2), FreDOptions(kept=2, period=6)).prepare(noise(600, 2), draws())
+    FreD(Size(1, 24, 2), FreDOptions(kept=2, period=6)).prepare(noise(rows, 2), draws())
     assert seen == [count]
 
 

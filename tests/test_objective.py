@@ -7,12 +7,13 @@ import torch
 from conftest import Ready
 
 from hdt.maths import spectrum
-from hdt.objective import Problem
-from hdt.objective.gradient import GradientMatching
+from hdt.objective import OBJECTIVES, Known, Problem
+from hdt.objective.gradient import GradientMatching, _sample
 from hdt.objective.harmonic import HarmonicMatching
 from hdt.start import random_phases, real_segments
 from hdt.students import build
 from hdt.system.errors import InputError
+from hdt.system.parts import Shape
 
 
 def double(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -103,6 +104,28 @@ def test_gradient_matching_sees_only_the_kept_harmonics() -> None:
     torch.testing.assert_close(first, second)
 
 
+def test_a_group_of_channels_sees_only_their_kept_harmonics() -> None:
+    series, problem, some = double(60, 3), Problem(4, 3, 12), torch.tensor([2, 0])
+    objective = harmonic(problem, series, k=3, lam=0)
+    near = objective.objective.restrict(objective.known, some)
+    for found, whole in (
+        (near.mask, objective.mask),
+        (near.amplitude, objective.amplitude),
+        (near.power, objective.power),
+        (near.gradient.mask, objective.mask),
+        (near.gradient.series, series),
+    ):
+        assert torch.equal(found, whole[:, some])
+    assert (objective.gradient.share, near.gradient.share) == (1, 4)
+    outside = spectrum.keep_harmonics(double(1, 12, 2, seed=2), ~objective.mask[:, some])
+    synthetic = double(1, 12, 2, seed=1)
+    losses = [
+        objective.objective.loss(near, given, {}, torch.Generator().manual_seed(0)).loss
+        for given in (synthetic, synthetic + outside)
+    ]
+    torch.testing.assert_close(*losses)
+
+
 def test_the_harmonic_loss_is_zero_at_the_mean_amplitudes_whatever_the_phases() -> None:
     series, problem = double(200, 2), Problem(4, 3, 24)
     objective = harmonic(problem, series, k=13)
@@ -165,5 +188,107 @@ def test_lam_auto_gives_both_terms_equal_gradients() -> None:
 def test_lam_auto_has_nothing_to_balance_where_amplitudes_match() -> None:
     real = double(20, 2)
     objective = harmonic(Problem(context=6, horizon=3, length=20), real, k=4, lam="auto")
-    with pytest.raises(InputError, match="lam=auto: the amplitudes already match"):
+    with pytest.raises(
+        InputError,
+        match=r"^lam=auto: the amplitudes already match, so there is nothing to balance; give --lam a number$",
+    ):
         objective.loss(real[None].requires_grad_(), torch.Generator())
+
+
+def test_the_terms_of_the_loss_are_weighed_and_named() -> None:
+    """Each against the objective that has it alone, from the same draws."""
+    real, synthetic, problem = double(60, 2), double(1, 12, 2, seed=1), Problem(4, 3, 12)
+    weights = {"gradient_weight": 2.0, "lam": 3.0, "acf_weight": 5.0}
+    loss, terms = harmonic(problem, real, k=3, **weights).loss(synthetic, torch.Generator().manual_seed(0))
+    assert list(terms) == ["gradient", "harmonic", "psd_gap"]
+    for (name, term), weight in zip(terms.items(), weights, strict=True):
+        alone = harmonic(problem, real, k=3, **{**dict.fromkeys(weights, 0.0), weight: weights[weight]})
+        own, found = alone.loss(synthetic, torch.Generator().manual_seed(0))
+        assert own.item() == pytest.approx(weights[weight] * term.item(), rel=1e-12) and list(found) == [name]
+        assert not term.requires_grad
+    assert loss.item() == pytest.approx(
+        sum(w * t.item() for w, t in zip(weights.values(), terms.values(), strict=True))
+    )
+
+
+def test_k_auto_keeps_as_many_harmonics_as_hold_99_percent_of_the_energy() -> None:
+    """Periods of 12, 6 and 4 steps of amplitudes 8, 3 and 1: energies 64, 9 and 1 of 74, of which 98.6% are in two."""
+    time = torch.arange(120, dtype=torch.float64)[:, None]
+    real = sum(a * (2 * torch.pi * time / period).cos() for a, period in ((8, 12), (3, 6), (1, 4)))
+    auto, fixed = (harmonic(Problem(4, 3, 12), real, k=k) for k in ("auto", 3))
+    assert auto.known.k == fixed.known.k == 3
+    assert auto.objective.chosen(auto.known, {}) == {"k": 3} and fixed.objective.chosen(fixed.known, {}) == {}
+    assert auto.mask[:, 0].nonzero().flatten().tolist() == [1, 2, 3]
+    weaker = real - 0.5 * (2 * torch.pi * time / 4).cos()  # energies 64, 9 and 1/4: two hold 99.7%
+    assert harmonic(Problem(4, 3, 12), weaker, k="auto").known.k == 2
+
+
+def test_at_most_all_harmonics_are_kept() -> None:
+    for k in (7, "auto"):
+        HarmonicMatching.check({"k": k}, Shape(4, 3, 12))
+    with pytest.raises(InputError, match=r"^k=8 harmonics, but a series of M = 12 steps has M//2\+1 = 7; lower --k$"):
+        HarmonicMatching.check({"k": 8}, Shape(4, 3, 12))
+
+
+@pytest.mark.parametrize("share", [1, 4])
+def test_the_steps_of_gradient_matching_see_real_and_synthetic_windows(
+    share: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real ones drawn anew for each step from one sub-series; all synthetic ones a stride apart, or one in four."""
+    seen = []
+
+    def spy(_: object, weights: torch.Tensor, batch: torch.Tensor, differentiable: bool) -> torch.Tensor:
+        seen.append((differentiable, batch))
+        return torch.ones_like(weights)
+
+    monkeypatch.setattr("hdt.objective.gradient.forecast_gradient", spy)
+    options = GradientMatching.Options(steps_real=3, steps_synthetic=2, segments=1, batch=50, window_stride=2)
+    real = torch.arange(400, dtype=torch.float64).reshape(200, 2)  # steps are known by their values
+    objective = Ready(GradientMatching(options, Problem(4, 3, 30)), real, share=share)
+    synthetic = -real[None, :30]
+    objective.loss(synthetic, torch.Generator().manual_seed(0))
+    assert [differentiable for differentiable, _ in seen] == [False] * 3 + [True] * 2
+    drawn, own = [batch for _, batch in seen[:3]], [batch for _, batch in seen[3:]]
+    assert all(batch.shape == (-(-50 // share), 7, 2) for batch in drawn)
+    assert all((batch.flatten(1).diff(dim=1) == 1).all() for batch in drawn)
+    assert len({tuple(batch[:, 0, 0].tolist()) for batch in drawn}) == 3
+    firsts = torch.cat(drawn)[:, 0, 0] / 2
+    assert 8 < firsts.max() - firsts.min() < 24  # one sub-series of 30 steps has 24 windows
+    for batch in own:
+        assert torch.equal(batch, own[0])
+        first = -batch[:, 0, 0] / 2
+        assert (first.diff() == 2 * share).all() and len(first) == (12 if share == 1 else 3)
+        assert torch.equal(batch, torch.stack([synthetic[0, int(s) : int(s) + 7] for s in first]))
+
+
+def test_windows_are_drawn_from_all_of_all_sub_series() -> None:
+    pool = torch.arange(15.0).reshape(3, 5, 1, 1).expand(-1, -1, 7, 2)
+    drawn = _sample(pool, 200, torch.Generator().manual_seed(0))
+    assert drawn.shape == (200, 7, 2) and drawn[:, 0, 0].unique().tolist() == [*range(15)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("wiener", {}, 4 * 10 * 12 * 7 * 5),
+        ("dc", {}, 4 * 10 * 12 * 7 * 5),
+        ("gradient", {"window_stride": 3, "steps_synthetic": 2}, 4 * 10 * 2 * 4 * 7 * 5),
+        ("harmonic", {"window_stride": 3, "steps_synthetic": 2}, 4 * 10 * 2 * 4 * 7 * 5),
+        ("mtt", {"steps_synthetic": 3, "inner_batch": 5}, 4 * 10 * 3 * 5 * 7 * 5),
+        ("mtt", {"steps_synthetic": 3, "inner_batch": 50}, 4 * 10 * 3 * 12 * 7 * 5),
+    ],
+)
+def test_the_memory_of_a_loss_is_that_of_its_windows(name: str, options: dict[str, int], expected: int) -> None:
+    """Two series of 12 steps have 12 windows of 7 steps, or 4 at stride 3: ten float32 tensors of each and step."""
+    objective = OBJECTIVES[name](OBJECTIVES[name].Options(**options), Problem(4, 3, 12))
+    assert objective.graph_bytes(2, 5) == expected
+
+
+def test_what_an_objective_adds_to_the_contract_is_up_to_it() -> None:
+    """By default there is no state, nothing is learned or revised, groups know all, and the data chose nothing."""
+    objective = OBJECTIVES["dc"](OBJECTIVES["dc"].Options(), Problem(4, 3, 12))
+    known = Known(chosen={"k": 3})
+    assert objective.restrict(known, torch.tensor([0])) is known
+    assert (objective.initial(known, double(1, 12, 2)), objective.rates()) == ({}, {})
+    assert objective.revise(known, double(1, 12, 2), 1, torch.Generator()) is None
+    assert objective.chosen(known, {}) == {"k": 3}

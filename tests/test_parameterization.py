@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hdt.maths.grid import Grid, dominant_period
 from hdt.maths.transforms import closest_tensors, compose, dct2, dct4, idct2
-from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size
+from hdt.parameterization import PARAMETERIZATIONS, Parameterization, Size, build
 from hdt.parameterization.fred import FreD, FreDOptions, choose
 from hdt.parameterization.harmonic import Harmonic
 from hdt.parameterization.nsd import AXES, NSD, NSDOptions
@@ -133,7 +133,11 @@ def test_the_mask_holds_the_largest_shares_of_the_variance(center: bool) -> None
     ratio = spread / spread.sum()
     mask = choose(transformed, 6, center, per_channel=False)
     assert set(mask[0].tolist()) == set(np.argsort(ratio)[-6:].tolist())
-    assert choose(transformed, 6, center, per_channel=True).shape == (3, 6)
+    assert mask[0].tolist() == sorted(mask[0].tolist())
+    own = choose(transformed, 6, center, per_channel=True)
+    for channel, found in zip(values.transpose(1, 0, 2), own.tolist(), strict=True):
+        spread = channel.var(axis=0) if center else (channel**2).mean(axis=0)
+        assert found == sorted(np.argsort(spread)[-6:].tolist())
 
 
 def test_a_cosine_series_needs_one_coefficient() -> None:
@@ -194,17 +198,131 @@ def test_singular_vectors_are_the_best_kernels_for_their_axis() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (FreD, {"kept": 25, "period": 5}, "kept=25 coefficients, but the grid has 5 × 5 = 25|no room"),
+        (FreD, {"kept": 25, "period": 5}, "kept=25: its mask leaves no room for one series of that many; lower it"),
         (FreD, {"kept": 26, "period": 5}, "kept=26 coefficients, but the grid has 5 × 5 = 25"),
         (NSD, {"phase_rank": 6, "period": 5}, "phase_rank=6, but that axis has 5; lower it"),
         (
             NSD,
             {"tensors": 9, "period": 5},
-            "9 spectrum tensors and 1 sets of kernels of rank .* lower a rank",
+            "9 spectrum tensors and 1 sets of kernels of rank 2 × 2 × 3 × 1 are more than the 1 × 24 × 2 = 48 floats "
+            "there are; lower a rank",
         ),
     ],
 )
 def test_what_does_not_fit_is_refused(kind: type[Parameterization], options: dict[str, int], message: str) -> None:
     parameterization = kind(Size(1, 24, 2), kind.Options(**options))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"^{message}$"):
         parameterization.shapes()
+
+
+def test_series_that_are_no_starts_are_refused() -> None:
+    nsd = NSD(Size(9, 24, 2), NSDOptions(period=4, group=3, kernel_sets=2))
+    with pytest.raises(InputError, match=r"^3 series are not a multiple of 2 × 3$"):
+        nsd.encode(noise(3, 24, 2))
+    fred = FreD(Size(1, 24, 3), FreDOptions(kept=2, period=6, mask="channel"))
+    fred.prepare(noise(60, 3), torch.Generator())
+    with pytest.raises(InputError, match=r"^mask=channel: made for 3 channels, not 2$"):
+        fred.encode(noise(4, 24, 2))
+
+
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS.values())
+def test_what_is_stored_of_some_channels_decodes_to_them(kind: type[Parameterization]) -> None:
+    """And what has no axis of channels is shared: here the mask of FreD."""
+    parameterization = made(kind)
+    axes = parameterization.channel_axes()
+    assert axes == {
+        Raw: {"values": 2},
+        Harmonic: {"real": 2, "imaginary": 2},
+        FreD: {"coefficients": 1},
+        NSD: {},
+    }.get(kind, axes)
+    params = parameterization.encode(noise(parameterization.instances(), 24, 2))
+    some = {
+        name: tensor.select(axes[name], 1).unsqueeze(axes[name]) if name in axes else tensor
+        for name, tensor in params.items()
+    }
+    expected = parameterization.decode(params)
+    torch.testing.assert_close(parameterization.decode(some), expected[:, :, 1:] if axes else expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS.values())
+def test_what_is_stored_is_as_precise_as_the_series(kind: type[Parameterization], dtype: torch.dtype) -> None:
+    every = [made(kind)]
+    if kind is NSD:
+        every += [NSD(Size(4, 24, 2), NSDOptions(period=5, kernels=kernels)) for kernels in ("dct", "svd")]
+    for parameterization in every:
+        series = noise(parameterization.instances(), 24, 2).to(dtype)
+        params = parameterization.encode(series)
+        assert {tensor.dtype for tensor in params.values() if tensor.is_floating_point()} == {dtype}
+        assert parameterization.decode(params).dtype == dtype
+
+
+def test_a_mask_of_every_channel_has_an_axis_of_channels() -> None:
+    for mask, axes in (("shared", {"coefficients": 1}), ("channel", {"coefficients": 1, "mask": 0})):
+        assert FreD(Size(1, 24, 2), FreDOptions(kept=2, period=6, mask=mask)).channel_axes() == axes
+
+
+def test_every_set_of_kernels_has_the_singular_vectors_of_its_own_series() -> None:
+    """Two tensors and three sets are six series, set j of series j and 3 + j."""
+    ranks = {"instance_rank": 1, "channel_rank": 1, "cycle_rank": 2, "phase_rank": 2}
+    nsd = NSD(Size(9, 12, 2), NSDOptions(period=4, group=1, kernel_sets=3, tensors=2, kernels="svd", **ranks))
+    nsd.prepare(noise(60, 2), torch.Generator())
+    series = noise(6, 12, 2)
+    folded = series.transpose(1, 2).reshape(2, 3, 2, 3, 4).numpy()  # [N_T, N_K, C, R, P]
+    found = nsd.encode(series)
+    for axis, name in enumerate(AXES[1:], start=1):
+        assert found[name].shape[:2] == (3, nsd.sizes()[axis][0])
+        for j in range(3):
+            unfolded = np.moveaxis(folded[:, j], axis, 0).reshape(folded.shape[1 + axis], -1)
+            vectors = np.linalg.svd(unfolded)[0][:, : nsd.sizes()[axis][0]]
+            kernel = found[name][j].numpy()
+            np.testing.assert_allclose(kernel.T @ kernel, vectors @ vectors.T, atol=1e-10, err_msg=name)
+
+
+def test_learned_kernels_stay_where_they_are_when_a_series_is_put_in_place() -> None:
+    ranks = {"instance_rank": 1, "channel_rank": 2, "cycle_rank": 3, "phase_rank": 3}
+    for kernels in ("random", "dct", "svd"):
+        nsd = NSD(Size(9, 24, 2), NSDOptions(period=4, group=2, kernel_sets=2, kernels=kernels, **ranks))
+        nsd.prepare(noise(60, 2), torch.Generator())
+        near = nsd.encode(noise(4, 24, 2))
+        near = {name: tensor + noise(*tensor.shape, seed=1) for name, tensor in near.items()}
+        found = nsd.encode(noise(4, 24, 2, seed=2), near)
+        assert all(torch.equal(found[axis], near[axis]) for axis in AXES)
+        assert not torch.allclose(found["tensors"], near["tensors"])
+
+
+def test_the_phase_rank_is_what_kernels_and_tensors_leave_room_for() -> None:
+    """Of 120 floats kernels take 4·2 + 2·2 + 2·12 = 36 and r·5, three tensors 3·2·2·2·r: r = ⌊84 / (24 + 5)⌋."""
+    nsd = NSD(Size(1, 60, 2), NSDOptions(period=5, cycle_rank=2, tensors=3))
+    assert nsd.sizes() == [(2, 4), (2, 2), (2, 12), (2, 5)]
+
+
+def test_random_kernels_are_orthonormal_rows_of_the_drawn_seed() -> None:
+    nsd = NSD(Size(9, 24, 2), NSDOptions(period=4, group=3, kernel_sets=2, phase_rank=2))
+    nsd.prepare(noise(60, 2), torch.Generator().manual_seed(6))
+    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(6)))
+    generator, kernels = torch.Generator().manual_seed(seed), nsd.encode(noise(6, 24, 2))
+    for name, (rank, size) in zip(AXES, [(2, 3), (2, 2), (3, 6), (2, 4)], strict=True):
+        drawn = torch.randn(2, size, rank, generator=generator, dtype=torch.float64).numpy()
+        for kernel, columns in zip(kernels[name].numpy(), drawn, strict=True):
+            np.testing.assert_allclose(kernel @ kernel.T, np.eye(rank), atol=1e-12)
+            np.testing.assert_allclose(kernel.T @ (kernel @ columns), columns, atol=1e-12, err_msg=name)
+
+
+def test_the_period_is_the_given_one_or_found_and_kept() -> None:
+    time = torch.arange(240, dtype=torch.float64)[:, None]
+    wave = (2 * torch.pi * time / 6).cos()
+    for kind in (FreD, NSD):
+        for period, chosen in ((None, {"period": 6}), (8, {})):
+            parameterization = kind(Size(4, 24, 1), kind.Options(period=period))
+            parameterization.prepare(wave, torch.Generator())
+            assert parameterization.chosen == chosen
+            assert (parameterization.grid.period, parameterization.grid.rows) == (period or 6, 24 // (period or 6))
+
+
+def test_a_parameterization_takes_its_own_options_of_all() -> None:
+    built = build("fred", Size(1, 24, 2), {"kept": 3, "period": 6, "center": True, "ridge": 0.1})
+    assert isinstance(built, FreD) and built.size == (1, 24, 2)
+    assert built.options == FreDOptions(kept=3, period=6, center=True) and built.chosen == {}
+    assert FreD(Size(1, 24, 2)).options == FreDOptions()

@@ -200,7 +200,10 @@ def test_a_last_step_that_diverges_leaves_no_nan(frame: pd.DataFrame) -> None:
 
 def test_no_objective_has_nothing_to_iterate(frame: pd.DataFrame) -> None:
     small = {key: SMALL[key] for key in ("length", "context", "horizon")}
-    with pytest.raises(hdt.InputError, match="objective none has nothing to optimise; use --iterations 0"):
+    with pytest.raises(
+        hdt.InputError,
+        match=r"^objective none has nothing to optimise; use --iterations 0, or choose another --objective$",
+    ):
         hdt.distill(frame, **small, objective="none", start="real", iterations=1)
     distilled = hdt.distill(frame, **small, objective="none", start="real", parameterization="raw", iterations=0)
     values = (frame.to_numpy() - distilled.info.scaler_mean) / distilled.info.scaler_std
@@ -331,6 +334,28 @@ def test_dc_matches_along_a_training_on_the_synthetic_windows() -> None:
         theta = theta - 0.05 * dlinear_gradient(theta, cut(synthetic), H)
     np.testing.assert_allclose(visited[1], theta, atol=1e-13)
     assert np.abs(visited[2] - visited[0]).max() > 0.1 < np.abs(visited[2] - theta).max()
+
+
+def test_dc_counts_its_matches_and_draws_real_windows_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def spy(_: object, weights: torch.Tensor, batch: torch.Tensor, differentiable: bool) -> torch.Tensor:
+        seen.append((differentiable, batch))
+        return weights.clone()
+
+    monkeypatch.setattr("hdt.objective.dc.forecast_gradient", spy)
+    real, generator = torch.arange(60, dtype=torch.float64).reshape(30, 2), draws()
+    objective, counts = cosine(real, batch=9, matches=2, network_steps=3), []
+    for _ in range(4):
+        loss, terms = objective.loss(double(1, 12, 2), generator)
+        assert terms.keys() == {"cosine"} and terms["cosine"].item() == loss.item()
+        counts.append(int(objective.state["matched"]))
+    assert counts == [1, 2, 3, 4]
+    match, walk = [False, True], [False] * 3  # the steps in between are not differentiated, nor is the real gradient
+    assert [differentiable for differentiable, _ in seen] == [*match, *walk, *match] * 2
+    drawn = [batch for _, batch in seen if batch[0, 0, 0] >= 0 and len(batch) == 9]
+    assert len(drawn) == len({tuple(batch[:, 0, 0].tolist()) for batch in drawn}) == 4
+    assert all((batch.flatten(1).diff(dim=1) == 1).all() for batch in drawn)
 
 
 def test_dc_loss_has_the_gradient_it_claims() -> None:

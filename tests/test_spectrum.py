@@ -47,10 +47,12 @@ def test_theorem_1_is_tight_when_one_series_dominates_at_every_bin() -> None:
     torch.testing.assert_close(bound.acf_gap, bound.psd_gap)
 
 
-def test_autocovariance_equals_the_circular_sum_by_hand() -> None:
-    x = torch.tensor([[1.0], [2.0], [-3.0], [0.5]], dtype=torch.float64)
-    expected = [sum(x[t] * x[(t + lag) % 4] for t in range(4)) / 4 for lag in range(4)]
-    torch.testing.assert_close(spectrum.autocovariance(spectrum.psd(x), 4), torch.stack(expected))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("length", [4, 5])
+def test_autocovariance_equals_the_circular_sum_by_hand(length: int, dtype: torch.dtype) -> None:
+    x = torch.tensor([[1.0], [2.0], [-3.0], [0.5], [1.5]], dtype=dtype)[:length]
+    expected = [sum(x[t] * x[(t + lag) % length] for t in range(length)) / length for lag in range(length)]
+    torch.testing.assert_close(spectrum.autocovariance(spectrum.psd(x), length), torch.stack(expected))
 
 
 def test_autocovariance_of_a_zero_padded_series_equals_statsmodels() -> None:
@@ -66,6 +68,54 @@ def test_mean_power_equals_welch_without_taper() -> None:
     ours = spectrum.mean_spectrum(torch.tensor(x), 64, chunk=3).power.numpy()
     _, theirs = welch(x, window="boxcar", nperseg=64, noverlap=56, detrend=False, axis=0, return_onesided=False)
     np.testing.assert_allclose(ours, theirs[:33], rtol=1e-12)
+
+
+def spectrum_by_hand(x: np.ndarray, length: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean amplitude and mean power of the sub-series that begin every ``step`` rows, and of the last."""
+    starts = sorted({*range(0, len(x) - length + 1, step), len(x) - length})
+    found = np.abs(np.stack([np.fft.rfft(x[s : s + length], axis=0) for s in starts])) / length**0.5
+    return found.mean(axis=0), (found**2).mean(axis=0)
+
+
+@pytest.mark.parametrize("chunk", [2, 64])
+@pytest.mark.parametrize(("length", "step"), [(4, 1), (9, 1), (17, 2), (20, 2)])
+def test_mean_spectra_are_those_of_sub_series_an_eighth_apart(length: int, step: int, chunk: int) -> None:
+    x = np.random.default_rng(2).normal(size=(20, 3))
+    found = spectrum.mean_spectrum(torch.tensor(x), length, chunk)
+    for name, expected in zip(("amplitude", "power"), spectrum_by_hand(x, length, step), strict=True):
+        np.testing.assert_allclose(getattr(found, name).numpy(), expected, rtol=1e-12)
+
+
+def test_mean_spectra_of_series_that_begin_at_different_rows() -> None:
+    x = np.random.default_rng(2).normal(size=(12, 4))
+    x[:4, 0] = x[:6, 2] = x[:7, 3] = np.nan  # 8, 12, 6 and 5 rows
+    found = spectrum.mean_spectrum(torch.tensor(x), 6)
+    expected = [spectrum_by_hand(x[first:, [c]], 6, 1) for first, c in [(0, 1), (4, 0), (6, 2)]]
+    for part, both in zip(found, zip(*expected, strict=True), strict=True):
+        np.testing.assert_allclose(part.numpy(), np.concatenate(both, axis=1), rtol=1e-12)
+
+
+def test_sums_over_sub_series_of_float32_are_float64() -> None:
+    """Of one step: amplitudes 2²⁴, 1, 1, … and squares 2²⁴, 1, 1, …; in float32 2²⁴ + 1 is 2²⁴."""
+    x = torch.ones(9, 2)
+    x[0] = torch.tensor([2.0**24, 2.0**12])
+    amplitude, power = spectrum.mean_spectrum(x, 1, chunk=1)
+    assert amplitude.dtype == power.dtype == torch.float32
+    assert amplitude[0, 0].item() == power[0, 1].item() == (2**24 + 8) / 9
+
+
+def test_too_short_series_have_no_mean_spectrum() -> None:
+    short = torch.zeros(7, 2)
+    for first in (0.0, torch.nan):
+        short[0, 0] = first
+        with pytest.raises(InputError, match=r"^no series has length M = 8 training rows; lower --length$"):
+            spectrum.mean_spectrum(short, 8)
+
+
+def test_few_channels_that_stand_for_all_have_their_mean_power() -> None:
+    power = torch.tensor([[1.0, 3.0], [2.0, 6.0]])
+    assert spectrum.pooled(power, None) is power
+    assert torch.equal(spectrum.pooled(power, 3), torch.tensor([[2.0] * 3, [4.0] * 3]))
 
 
 def test_mean_spectrum_uses_the_last_rows_too() -> None:
@@ -102,8 +152,9 @@ def test_keeping_harmonics_is_a_projection(x: np.ndarray, seed: int) -> None:
 
 @pytest.mark.parametrize("k", [0, 14])
 def test_an_impossible_k_is_refused(k: int) -> None:
-    with pytest.raises(InputError, match="from 1 to"):
+    with pytest.raises(InputError, match=rf"^k={k} harmonics of 13 bins; k must be from 1 to M//2\+1 = 13$"):
         spectrum.top_harmonics(torch.ones(13, 1), k)
+    assert spectrum.top_harmonics(torch.ones(13, 1), 13).all()
 
 
 def test_as_many_harmonics_as_the_energy_needs() -> None:
@@ -111,7 +162,10 @@ def test_as_many_harmonics_as_the_energy_needs() -> None:
     # First channel, both sides counted: 18, 8, 1 and .02 of 27.02; second: all in bin 0.
     shares = {0.5: 1, 0.84: 2, 0.95: 2, 0.985: 3, 0.9999: 4, 1.0: 4}
     assert {share: spectrum.harmonics_for(amplitude, 7, share) for share in shares} == shares
-    assert spectrum.harmonics_for(torch.zeros(4, 2), 7, 0.9) in range(1, 5)
+    # A channel of zeros holds nothing: with 2, 2 and 1 of 5 in the other, .2, .4 and .5 are held.
+    flat = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    assert [spectrum.harmonics_for(flat, 7, share) for share in (0.1, 0.3, 0.45, 0.9)] == [1, 2, 3, 4]
+    assert spectrum.harmonics_for(torch.zeros(4, 2), 7, 0.9) == 4
 
 
 def test_few_channels_at_a_time_are_transformed(monkeypatch: pytest.MonkeyPatch) -> None:

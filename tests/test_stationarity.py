@@ -10,7 +10,7 @@ from conftest import SMALL, make_frame
 from statsmodels.tsa.stattools import adfuller, kpss
 
 import hdt
-from hdt.maths.stationarity import CHANNELS, drifts, notice
+from hdt.maths.stationarity import drifts, notice
 from hdt.objective import OBJECTIVES
 
 
@@ -79,10 +79,13 @@ def test_the_notice_names_the_channels_and_what_helps(objective: str, options: d
     assert notice(train[:, :1], ["calm"], said) is None
 
 
-def test_wide_data_is_sampled() -> None:
-    wide = np.repeat(walk(200)[:, None], 3 * CHANNELS, axis=1)
-    text = notice(wide, [str(c) for c in range(wide.shape[1])], "nothing")
-    assert text is not None and text.startswith(f"{CHANNELS} of {CHANNELS} tested")
+def test_wide_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of five channels at most: every third."""
+    monkeypatch.setattr("hdt.run.produce.TESTED", 2)
+    frame = make_frame(columns=tuple("abcde"))
+    frame[["a", "b", "c", "e"]] += 2 * walk(400)[:, None]
+    notices = hdt.distill(frame, **SMALL).info.data.notices
+    assert any(text.startswith("1 of 2 tested channels drift (ADF and KPSS, first 'a')") for text in notices)
 
 
 def test_a_run_keeps_the_notice() -> None:
