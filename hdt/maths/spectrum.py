@@ -105,7 +105,6 @@ def mean_spectrum(series: Real, length: int, chunk: int = 64) -> Spectrum:
 
 def _mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int) -> Spectrum:
     steps = series.shape[0]
-    require(steps >= length, f"{steps} training rows are fewer than length M = {length}")
     last = steps - length
     starts = sorted({*range(0, last + 1, max(1, length // OVERLAP)), last})
     shape = (length // 2 + 1, series.shape[1])
