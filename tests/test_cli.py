@@ -436,7 +436,7 @@ def test_running_out_of_memory_says_what_to_lower(run, monkeypatch: pytest.Monke
 def test_what_cannot_fit_into_memory_is_refused_before_the_work(run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hdt.run.produce.optimise", lambda *_, **__: pytest.fail("worked"))
     monkeypatch.setattr("hdt.system.machine.memory_mb", lambda _: 300.0)
-    message = r"about 50\d MB of memory, and the machine has 300; lower --length, --option batch"
+    message = r"about 5\d\d MB of memory, and the machine has 300; lower --length, --option batch"
     refused(run("distill", long_table(), *QUICK, "--json"), message)
 
 
