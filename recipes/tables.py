@@ -34,9 +34,12 @@ def cells(name: str) -> pd.DataFrame:
 
 
 def command(found: pd.DataFrame) -> str:
-    """The command that computes these cells."""
-    own = [method for method in found["method"].unique() if method not in REFERENCES and method != "random"]
-    words = [f"--method {method}" for method in own or ["random"]]
+    """The command that computes these cells; one for each number of seeds, where methods differ in that."""
+    seeds = found[~found["method"].isin((*REFERENCES, "random"))].groupby("method", sort=False)["seed"].nunique()
+    if seeds.nunique() > 1:
+        parts = [found[found["method"].map(seeds) == count] for count in sorted(seeds.unique(), reverse=True)]
+        return "; ".join(map(command, parts))
+    words = [f"--method {method}" for method in seeds.index] or ["--method random"]
     words += [f"--student {student}" for student in found["student"].unique()]
     words += [] if found["validation"].iloc[0] else ["--no-validation"]
     words += ["--augment"] if found["augment"].iloc[0] else []
