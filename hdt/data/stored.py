@@ -23,6 +23,7 @@ from hdt.data.stamps import TIME_NAMES
 from hdt.data.survey import Mapped
 from hdt.system.errors import InputError, first_line, require
 
+CHUNK_BYTES = 2800  # of memory, for every column of every row group
 IN_MEMORY = 2**30  # bytes of values: larger tables stay in their files
 
 
@@ -66,6 +67,11 @@ class Stored:
     def nbytes(self) -> int:
         """What the values would take in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def footers(self) -> int:
+        """What the descriptions of the files take in memory, roughly."""
+        return CHUNK_BYTES * sum(file.metadata.num_row_groups for file in self.files) * len(self.names)
 
     @property
     def identity(self) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from hdt.data.series import Panel
+from hdt.data.stored import Stored
 from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import objective_of, typical
@@ -20,6 +21,7 @@ from hdt.system.options import SIZE
 
 BASE_MEMORY_MB = 530  # python with torch and pandas loaded, and what a statistic takes of any series
 FLOAT = 4  # bytes
+LEFT = 3  # copies of a table in memory: the panel's, and what reading it has left to the process
 COPIES, MADE = 14, 12  # of a block, in float64 and transformed; of the synthetic series, as Adam and spectra hold them
 COMPRESSION = 10.0  # times fewer numbers: what a distillation should reach
 SLACK = 1.5  # memory is refused beyond so many times the machine's: the estimate may be a third too high
@@ -74,7 +76,7 @@ def estimated_memory_mb(panel: Panel, settings: Settings, instances: int) -> int
     objective = objective_of(settings)
     graph = objective.graph_bytes(instances, min(channels, settings.channel_batch or channels))
     rows, block = panel.borders[0], min(panel.channels, machine.channels_at_once(panel.borders[0]))
-    held = 0 if panel.stored else panel.values.nbytes
+    held = panel.values.footers if isinstance(panel.values, Stored) else LEFT * panel.values.nbytes
     dense = FLOAT * rows * (channels + (0 if objective.by_blocks else panel.channels))  # where it starts; all at once
     made = MADE * FLOAT * instances * settings.length * channels
     return round(BASE_MEMORY_MB + (held + dense + made + COPIES * FLOAT * rows * block + graph) / 2**20)
