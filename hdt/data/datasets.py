@@ -59,7 +59,7 @@ def load(
     """A registry name, a path, or a frame → Panel.
 
     Paths are those of text tables (``.csv``, ``.tsv``, ``.tab``, ``.txt``, also with ``.gz``), of ``.parquet``
-    files, or of directories of these. Wide parquet tables of over 1 GiB stay in their files
+    files, or of directories of these. Wide parquet tables of over 256 MiB stay in their files
     (:mod:`hdt.data.stored`). A frame may also be a Series or a table of polars or pyarrow.
 
     Frames are wide with a DatetimeIndex (or PeriodIndex, or a time column of stamps or whole numbers), or long

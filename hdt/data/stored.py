@@ -24,7 +24,7 @@ from hdt.data.survey import Mapped
 from hdt.system.errors import InputError, first_line, require
 
 CHUNK_BYTES = 2800  # of memory, for every column of every row group
-IN_MEMORY = 2**30  # bytes of values: larger tables stay in their files
+IN_MEMORY = 2**28  # bytes of values: larger tables stay in their files
 
 
 class Stored:
