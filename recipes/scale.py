@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -158,6 +159,8 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="draw the CSV file --out as scale.png beside this")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.out and (args.check or len(args.batches) > 1):
+        parser.error("--out keeps one way of distilling; leave it out with --check and --batches")
     if args.one:
         print(json.dumps(cell(Path(args.one), args.methods[0], args.batches[0], args)))
         return
@@ -171,7 +174,9 @@ def main() -> None:
                     continue
                 words = [sys.executable, __file__, *sys.argv[1:], "--one", str(folder), "--methods", method]
                 words += ["--batches", str(batch)] if batch else []
-                rows.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout))
+                with tempfile.TemporaryDirectory() as cache:  # nothing is known of the table before
+                    env = {**os.environ, "HDT_CACHE_DIR": cache}
+                    rows.append(json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, env=env).stdout))
                 print(pd.DataFrame(rows[-1:]).to_string(header=len(rows) == 1, index=False), flush=True)
                 if args.out:
                     pd.DataFrame(rows).to_csv(args.out, index=False)

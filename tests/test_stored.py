@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from conftest import Result, make_frame, refused
 import hdt
 from hdt.data import stored
 from hdt.data.stored import Stored
+from hdt.evaluation import cells
 from hdt.evaluation.protocol import Evaluator
 from hdt.maths import blocks, moments
 from hdt.maths.spectrum import mean_spectrum
@@ -232,7 +234,7 @@ def test_bad_files_are_named(tmp_path: Path, run: Run) -> None:
     (folder / "3.parquet").write_bytes(b"")
     refused(small_run(run, folder), r"3\.parquet: the file is empty")
     (folder / "3.parquet").unlink()
-    refused(small_run(run, folder, "--freq", "h"), "too large to be held in memory, and freq is for tables that are")
+    assert not hdt.load(folder, freq="h").stored  # needs all of it
 
 
 def test_repeated_names_text_and_no_values_are_refused(tmp_path: Path, run: Run) -> None:
@@ -248,6 +250,63 @@ def test_repeated_names_text_and_no_values_are_refused(tmp_path: Path, run: Run)
         pq.write_table(pa.Table.from_arrays(arrays, names=names), path)
         result = small_run(run, path)
         refused(result, message)
+
+
+def test_what_is_kept_of_a_table_is_that_of_its_columns_place_and_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    wide = pd.DataFrame({"step": range(400), "hour": range(5, 405), "x": rng.normal(size=400)})
+    wide.to_parquet(tmp_path / "t.parquet")
+    means = [dict(zip(p.columns, p.scaler.mean, strict=True)) for time in ("step", "hour")
+             for p in [hdt.load(tmp_path / "t.parquet", time_column=time)]]  # fmt: skip
+    assert means[0]["hour"] == pytest.approx(144.5) and means[1]["step"] == pytest.approx(139.5)
+    for name, level in (("a", 0), ("b", 9)):
+        files(tmp_path / name, table() + level)
+        for path in (tmp_path / name).iterdir():
+            os.utime(path, (0, 0))
+    first, second = hdt.load(tmp_path / "a"), hdt.load(tmp_path / "b")
+    assert second.scaler.mean[0] - first.scaler.mean[0] == pytest.approx(9, abs=1e-4)
+    monkeypatch.setattr(machine, "CHANNELS", 64)
+    assert hdt.load(tmp_path / "a").train_sha256 == first.train_sha256 == in_memory(table()).train_sha256
+    kept = max((tmp_path / "cache").glob("survey-*"), key=lambda path: path.stat().st_mtime_ns)
+    for text in ("[{}]", "[1]", '"x"', "{"):
+        kept.write_text(text)
+        assert hdt.load(tmp_path / "a").scaler.mean.shape == (CHANNELS,)
+
+
+def test_files_of_other_types_and_columns_that_are_no_values(tmp_path: Path) -> None:
+    """Whole numbers here, floats there, nothing at all in between; a counter that a CSV left; a column named time."""
+    frame = table(np.float64).round(2)
+    frame["s0"], frame["time"], frame["Unnamed: 0"] = np.arange(400.0), np.sin(np.arange(400)), range(400)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    parts = [frame.iloc[:150].astype({"s0": int}), frame.iloc[150:160].copy(), frame.iloc[160:]]
+    parts[1]["s3"] = None
+    for n, part in enumerate(parts):
+        part.reset_index().to_parquet(folder / f"{n}.parquet")
+    panel = hdt.load(folder, time_column="date")
+    assert panel.stored and panel.columns == (*(f"s{c}" for c in range(CHANNELS)), "time")
+    expected = frame.drop(columns="Unnamed: 0")
+    expected.iloc[150:160, 3] = np.nan
+    np.testing.assert_array_equal(panel.values.read(slice(None), range(10)), expected.to_numpy())
+    assert any("only counts the rows" in notice for notice in panel.notices)
+
+
+def test_other_processes_distil_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = hdt.load(files(tmp_path / "data", table()))
+    work = cells.Work(panel, Evaluator(panel, 12, 6, device="cpu"), None)
+    monkeypatch.setattr("hdt.evaluation.cells.signal.signal", lambda *_: None)
+    monkeypatch.setattr("hdt.evaluation.cells.threading.Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    cells._begin(work.panel, work.evaluator, None, 1)
+    assert cells._work.panel.channels == CHANNELS
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HDT_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    expected = hdt.distill(table(), **QUICK)
+    np.testing.assert_array_equal(hdt.distill(files(tmp_path / "data", table()), **QUICK).values, expected.values)
 
 
 def test_a_long_table_is_read_as_before(tmp_path: Path) -> None:

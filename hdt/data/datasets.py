@@ -92,7 +92,7 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
-    elif (files := stored(path)) is not None:
+    elif not {"freq", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None:
         return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
         frame, notices = read_table(path, sep, decimal, time_column)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from hdt.data.frames import read_frame
+from hdt.data.frames import in_range, read_frame
 from hdt.data.layout import Layout
 from hdt.data.missing import fill
 from hdt.data.scaler import Channels, Scaler, channel_blocks
@@ -103,15 +103,9 @@ class Panel:
     ) -> Panel:  # fmt: skip
         """The same of a wide table whose values stay in its files; nothing is read here but its stamps."""
         require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
-        given = [name for name in ("freq", "id_column", "target_column") if reading.get(name) is not None]
-        require(
-            not given,
-            f"{table.name}: too large to be held in memory, and {given[0] if given else ''} is for tables that are",
-        )
-        _, index, columns, step, layout, notes, _ = read_frame(
-            table.head(reading.get("time_column")), table.name, **reading
-        )
-        require(len(columns) == 1, f"{table.name}: column {columns[-1]!r} is not numeric; drop it")
+        head = table.head(reading.get("time_column"))
+        _, index, columns, step, layout, notes, _ = read_frame(head, table.name, **reading)
+        table.keep(columns)
         told = f"values stay in {len(table.paths)} files ({table.nbytes / 2**30:.1f} GB); blocks of columns are read"
         layout = replace(layout, labels=None)
         return cls(
@@ -209,7 +203,8 @@ class Panel:
         file, mapped = None, None
         if isinstance(self.values, Stored):
             mapped = self.values.mapped
-            file = cache_folder() / f"survey-{digest([self.values.identity, self.borders, self.missing])[:32]}.json"
+            facts = [self.values.identity, self.columns, self.borders, self.missing]
+            file = cache_folder() / f"survey-{digest(facts)[:32]}.json"
         return survey(self.columns, lambda some: self.filled("train", some), len(self.values), self.name, file, mapped)
 
     def rows(self, part: Part) -> slice:
@@ -267,7 +262,9 @@ class Panel:
         """Values as :meth:`original` has them, and what was filled, by column."""
         if isinstance(self.values, Stored):
             own = np.arange(self.channels)[channels]
-            return self._fill(self.values.read(self.rows(part), own.tolist()), part, own)
+            values = self.values.read(self.rows(part), own.tolist())
+            in_range([self.columns[c] for c in own], values, self.name)
+            return self._fill(values, part, own)
         if part not in self._filled:
             self._filled[part] = self._fill(self.values[self.rows(part)], part, np.arange(self.channels))
         values, notes = self._filled[part]

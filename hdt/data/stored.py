@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hdt.data.columns import ID_NAMES
+from hdt.data.frames import UNNAMED
 from hdt.data.stamps import TIME_NAMES
 from hdt.data.survey import Mapped
 from hdt.system.errors import InputError, first_line, require
@@ -35,25 +36,20 @@ class Stored:
     """
 
     def __init__(self, paths: Sequence[Path], name: str) -> None:
-        self.name, self.paths = name, list(paths)
-        self.states = [_state(path) for path in paths]
-        self.files = [_opened(path, *state) for path, state in zip(self.paths, self.states, strict=True)]
-        self.names = self.files[0].schema_arrow.names
-        for path, file in zip(paths, self.files, strict=True):
-            same = file.schema_arrow.names == self.names
-            require(same, f"{path}: columns differ from those of {paths[0].name}")
-        kinds = zip(*(file.schema_arrow.types for file in self.files), strict=True)
-        self.kinds = [set(kind) for kind in kinds]
-        self.rows = [file.metadata.num_rows for file in self.files]
+        self.name, self.paths = name, [path.absolute() for path in paths]
+        self.states = [_state(path) for path in self.paths]
+        schemas = [_schema(path, *state) for path, state in zip(self.paths, self.states, strict=True)]
+        self.names = schemas[0].names
+        for path, schema in zip(paths, schemas, strict=True):
+            require(schema.names == self.names, f"{path}: columns differ from those of {paths[0].name}")
+        self.kinds = [set(kind) for kind in zip(*(schema.types for schema in schemas), strict=True)]
+        described = (schemas[0].pandas_metadata or {}).get("index_columns", [])
+        self.index_columns = [column for column in described if isinstance(column, str)]
+        self.rows = [self._metadata(n).num_rows for n in range(len(self.paths))]
         self.columns: list[str] = []
         self.watch: Callable[[int, int], None] | None = None  # told, of each reading, the last column and how many
         self.mapped: Mapped | None = None  # how blocks are shared among processes
         self.dtype: np.dtype[Any] = np.dtype(np.float64)
-
-    @property
-    def wide(self) -> bool:
-        """Whether there is no column of series, which would make it long."""
-        return not any(name in ID_NAMES for name in self.names)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,30 +67,38 @@ class Stored:
     @property
     def footers(self) -> int:
         """What the descriptions of the files take in memory, roughly."""
-        return CHUNK_BYTES * sum(file.metadata.num_row_groups for file in self.files) * len(self.names)
+        groups = sum(self._metadata(n).num_row_groups for n in range(len(self.paths)))
+        return CHUNK_BYTES * groups * len(self.names)
 
     @property
     def identity(self) -> list[Any]:
-        """Names, sizes and times of the files."""
-        return [[path.name, *state] for path, state in zip(self.paths, self.states, strict=True)]
+        """Paths, sizes and times of the files."""
+        return [[str(path), *state] for path, state in zip(self.paths, self.states, strict=True)]
 
     def head(self, time_column: str | None) -> pd.DataFrame:
-        """All rows of the stamps and of one value column, and of every column that is neither number nor stamp.
+        """All rows of the stamps, of one value column, and of every column that may be something else.
 
-        What is checked on it holds for the table; all value columns become :attr:`columns`.
+        What is checked on it holds for the table; :meth:`keep` says afterwards which columns are values.
         """
-        metadata = self.files[0].schema_arrow.pandas_metadata or {}
-        apart = {time_column, *(name for name in metadata.get("index_columns", []) if isinstance(name, str))}
-        self.columns = [name for name in self.numbers if name not in apart and name.lower() not in TIME_NAMES]
-        require(len(self.columns) > 0, f"{self.name}: no value columns beside the timestamps")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
         require(not twice, f"{self.name}: column {twice[0] if twice else ''!r} appears twice; rename one")
-        values, narrow = set(self.columns), {pa.float16(), pa.float32()}
+        apart = {time_column, *self.index_columns}
+        plain = [
+            name for name in self.numbers
+            if name not in apart and name.lower() not in TIME_NAMES and not UNNAMED.fullmatch(name)
+        ]  # fmt: skip
+        self.columns = plain[1:]
+        wanted = [name for name in self.names if name not in set(self.columns)]
+        tables = [self._table(n, wanted).to_pandas() for n in range(len(self.paths))]
+        return pd.concat(tables, ignore_index=isinstance(tables[0].index, pd.RangeIndex))
+
+    def keep(self, checked: Collection[str]) -> None:
+        """Take as values these columns of the head, and those that were not in it."""
+        values = {*checked, *self.columns}
+        self.columns = [name for name in self.names if name in values]
+        narrow = {pa.float16(), pa.float32(), pa.null()}
         kinds = [kind for name, kind in zip(self.names, self.kinds, strict=True) if name in values]
         self.dtype = np.dtype(np.float32 if all(kind <= narrow for kind in kinds) else np.float64)
-        others = set(self.columns[1:])
-        wanted = [name for name in self.names if name not in others]
-        return pa.concat_tables([self._table(n, wanted) for n in range(len(self.files))]).to_pandas()
 
     def read(self, rows: slice, channels: Sequence[int]) -> np.ndarray:
         """The values [rows, g] of some channels."""
@@ -107,7 +111,9 @@ class Stored:
             if low < high:
                 table = self._table(n, names)
                 for c, name in enumerate(names):
-                    values = table.column(name).to_numpy()[low - first : high - first]
+                    column = table.column(name)
+                    empty = pa.types.is_null(column.type)
+                    values = np.nan if empty else column.to_numpy()[low - first : high - first]
                     found[c, low - start : high - start] = values
             first += count
         found[~np.isfinite(found)] = np.nan
@@ -116,25 +122,24 @@ class Stored:
         return found.T
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "files": [], "watch": None, "mapped": None}
+        return {**vars(self), "watch": None, "mapped": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.files = [_opened(path, *known) for path, known in zip(self.paths, self.states, strict=True)]
+    def _metadata(self, n: int) -> pq.FileMetaData:
+        return _metadata(self.paths[n], *self.states[n])
 
     def _table(self, n: int, names: Sequence[str]) -> pa.Table:
         path = self.paths[n]
         try:
             require(_state(path) == self.states[n], f"{path}: changed while it was read; run the command again")
-            return self.files[n].read(columns=list(names), use_threads=False)
+            with pq.ParquetFile(path, metadata=self._metadata(n)) as file:
+                return file.read(columns=list(names), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read any more ({first_line(error)}); what was read is kept") from error
 
     @property
     def numbers(self) -> list[str]:
         """The columns of numbers."""
-        number = [all(pa.types.is_floating(k) or pa.types.is_integer(k) for k in kind) for kind in self.kinds]
-        return [name for name, kept in zip(self.names, number, strict=True) if kept]
+        return [name for name, kinds in zip(self.names, self.kinds, strict=True) if all(map(_number, kinds))]
 
 
 def stored(path: Path) -> Stored | None:
@@ -142,19 +147,36 @@ def stored(path: Path) -> Stored | None:
     paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path] * (path.suffix.lower() == ".parquet")
     if not paths or not path.exists():
         return None
-    found = Stored(paths, path.name)
-    return found if found.wide and len(found) * len(found.numbers) * 4 > IN_MEMORY else None
+    absolute = [one.absolute() for one in paths]
+    rows = sum(_metadata(one, *_state(one)).num_rows for one in absolute)
+    schema = _schema(absolute[0], *_state(absolute[0]))
+    long = any(name in ID_NAMES for name in schema.names)
+    small = rows * sum(map(_number, schema.types)) * 4 <= IN_MEMORY
+    return None if long or small else Stored(paths, path.name)
 
 
-@lru_cache(maxsize=1024)  # a process of Ray gets the table again with every task
-def _opened(path: Path, size: int, changed: int) -> pq.ParquetFile:
+def _number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def _of_file(read: Callable[[Path], Any], path: Path, size: int) -> Any:
     require(size > 0, f"{path}: the file is empty")
     try:
-        return pq.ParquetFile(path)
+        return read(path)
     except PermissionError:
         raise InputError(f"{path}: not readable; check its permissions") from None
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet table ({first_line(error)})") from error
+
+
+@lru_cache(maxsize=1024)  # what describes a file is asked for with every block, and parsing it takes its time
+def _metadata(path: Path, size: int, changed: int) -> pq.FileMetaData:
+    return _of_file(pq.read_metadata, path, size)
+
+
+@lru_cache(maxsize=1024)
+def _schema(path: Path, size: int, changed: int) -> pa.Schema:
+    return _of_file(pq.read_schema, path, size)
 
 
 def _state(path: Path) -> tuple[int, int]:

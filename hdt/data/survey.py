@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from hdt.data.frames import in_range
 from hdt.data.scaler import Scaler, channel_blocks
@@ -28,6 +30,16 @@ class Survey(NamedTuple):
     sha256: str
 
 
+class Block(TypedDict):
+    """What a block of columns tells; ``sha256`` is of each column, so that it does not depend on the block."""
+
+    mean: list[float]
+    std: list[float]
+    filled: list[str]
+    constant: list[str]
+    sha256: list[str]
+
+
 def survey(
     columns: Sequence[str], read: Read, rows: int, name: str, file: Path | None = None, mapped: Mapped | None = None
 ) -> Survey:
@@ -36,15 +48,17 @@ def survey(
     ``mapped`` calls a function with numbers and yields what it returns, in their order, by other processes.
     """
     blocks = channel_blocks(len(columns), rows)
-    found: list[dict[str, Any]] = []
+    found: list[Block] = []
     if file is not None:
         try:
-            found = json.loads(file.read_bytes())[: len(blocks)]
-        except (OSError, ValueError, TypeError):
-            found = []
+            told = TypeAdapter(list[Block]).validate_json(file.read_bytes())
+        except (OSError, ValueError):
+            told = []
+        fits = all(len(block["mean"]) == some.stop - some.start for block, some in zip(told, blocks, strict=False))
+        found = told if fits and len(told) <= len(blocks) else []
     last_kept, begun = time.monotonic(), len(found)
 
-    def one(n: int) -> dict[str, Any]:
+    def one(n: int) -> Block:
         return _block(columns[blocks[n]], *read(blocks[n]), name)
 
     for told in (mapped or map)(one, range(begun, len(blocks))):
@@ -60,10 +74,11 @@ def survey(
             last_kept = time.monotonic()
     mean, std = (np.array([x for block in found for x in block[name]], np.float64) for name in ("mean", "std"))
     notes = [note for name in ("filled", "constant") for block in found for note in block[name]]
-    return Survey(Scaler(mean, std), notes, hashlib.sha256("".join(b["sha256"] for b in found).encode()).hexdigest())
+    digest = hashlib.sha256("".join(sha for block in found for sha in block["sha256"]).encode()).hexdigest()
+    return Survey(Scaler(mean, std), notes, digest)
 
 
-def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str], name: str) -> dict[str, Any]:
+def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str], name: str) -> Block:
     in_range(columns, values, name)
     flat = (values == values[-1]).sum(axis=0) == np.isfinite(values).sum(axis=0)
     constant = [column for column, same in zip(columns, flat, strict=True) if same]
@@ -73,5 +88,5 @@ def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str], n
         "std": scaler.std.tolist(),
         "filled": list(filled.values()),
         "constant": [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant],
-        "sha256": hashlib.sha256(np.ascontiguousarray(values).data).hexdigest(),
+        "sha256": [hashlib.sha256(np.ascontiguousarray(own).data).hexdigest() for own in values.T],
     }

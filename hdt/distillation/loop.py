@@ -97,7 +97,8 @@ def optimise(
     Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
     iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
     which the same distillation goes on, to the same bytes; the caller removes it. ``seconds`` counts everything,
-    expert trainings included even when they came from the cache. Equal settings and data give equal bytes on one
+    expert trainings included even when they came from the cache, but not
+    what the cache knows of a table in files. Equal settings and data give equal bytes on one
     machine with an equal number of threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being
     finite.
     """

@@ -128,7 +128,9 @@ def by_workers(work: Work, cells: Sequence[Cell], workers: int, watch: WatchTrai
     together = [list(group) for _, group in groups]
     tasks = [part for group in together for part in ([group] if cells[group[0]].settings else [[n] for n in group])]
     threads = max(1, torch.get_num_threads() // workers)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (work.evaluator, work.folder, threads))
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), _begin, (work.panel, work.evaluator, work.folder, threads)
+    )
     try:
         waiting = {pool.submit(_compute, [cells[n] for n in task]): task for task in tasks}
         scores: dict[int, Score] = {}
@@ -154,13 +156,13 @@ def by_workers(work: Work, cells: Sequence[Cell], workers: int, watch: WatchTrai
 _work: Work  # of this process, when it is a worker
 
 
-def _begin(evaluator: Evaluator, folder: Path | None, threads: int) -> None:
+def _begin(panel: Panel, evaluator: Evaluator, folder: Path | None, threads: int) -> None:
     """What a worker does first: it takes the data, and will end with its parent, and at Ctrl-C without a word."""
     global _work
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _work = Work(evaluator.panel, evaluator, folder)
+    _work = Work(panel, evaluator, folder)
 
 
 def _end_with_parent() -> None:

@@ -109,7 +109,7 @@ def compare(
     for kind in naive.NAIVE:
         forecast = evaluator.score_naive(kind)
         scores |= {} if forecast is None else {(kind, None, student): [forecast] for student in chosen}
-    return _table(scores, name, panel, first)
+    return _table(scores, name, evaluator.panel, first)
 
 
 def _found(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -53,7 +54,8 @@ class Evaluator:
     the last weights, as somebody trains who has the distilled set and no real data beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
-    Of a panel whose values stay in files, ``SAMPLE`` evenly spaced channels train and score in place of all.
+    Of a panel whose values stay in files, at most ``SAMPLE`` evenly spaced channels train and score in place of all,
+    and a warning says so.
     """
 
     def __init__(
@@ -61,6 +63,9 @@ class Evaluator:
         validation: bool = True,
     ):  # fmt: skip
         self.panel, self.context, self.horizon = panel.sampled(SAMPLE), context, horizon
+        self.whole = panel.channels
+        if panel.stored:
+            warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
         self.augment, self.validation = augment, validation
         self.device = device_of(device)
         parts: tuple[Part, ...] = ("train", "val", "test")
@@ -90,7 +95,10 @@ class Evaluator:
         value where there is none, within the training part (Hyndman & Koehler 2006). ``train_seconds`` is the time of
         all trainings that were chosen from.
         """
-        series = self._alone(torch.as_tensor(series, dtype=torch.float32, device=self.device))
+        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
+        if series.shape[-1] == self.whole:  # each stands for its own
+            series = series[..., :: -(-self.whole // self.panel.channels)]
+        series = self._alone(series)
         best, network, seconds = math.inf, None, 0.0
         for training in self.trainings(student):
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.evaluation.cells import Cell, Work, measure
 from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached, known
@@ -38,7 +39,8 @@ def by_ray(
         require(cards > 0 or not cuda, "that Ray has no GPU; use --device cpu")
         share = int(10_000 * min(1, cards / cores)) / 10_000 if cuda else 0  # the finest that Ray knows
         distil, score = (ray.remote(num_cpus=1, num_gpus=share)(task) for task in (_distil, _score))
-        evaluator, threads = ray.put(work.evaluator), max(1, torch.get_num_threads() // int(cores))
+        evaluator, panel = ray.put(work.evaluator), ray.put(work.panel)
+        threads = max(1, torch.get_num_threads() // int(cores))
         runs: dict[str, Any] = {}
         fresh: dict[Any, str] = {}
         trainings: dict[Any, int] = {}
@@ -48,7 +50,7 @@ def by_ray(
             run = work.run(cell)
             if run is not None and run not in runs:
                 kept = work.kept(run)
-                runs[run] = distil.remote(evaluator, cell.settings, threads) if kept is None else kept
+                runs[run] = distil.remote(evaluator, panel, cell.settings, threads) if kept is None else kept
                 fresh |= {runs[run]: run} if kept is None else {}
             trainings[score.remote(evaluator, cell, None if run is None else runs[run], threads)] = n
 
@@ -65,9 +67,9 @@ def by_ray(
     return [scores[n] for n in range(len(cells))]
 
 
-def _distil(evaluator: Evaluator, settings: config.Settings, threads: int) -> Distilled:
+def _distil(evaluator: Evaluator, panel: Panel, settings: config.Settings, threads: int) -> Distilled:
     _begin(evaluator, threads)
-    return produce.distill_panel(evaluator.panel, settings)
+    return produce.distill_panel(panel, settings)
 
 
 def _score(evaluator: Evaluator, cell: Cell, distilled: Distilled | None, threads: int) -> Score:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hdt.system import checkpoint
-from hdt.system.errors import require
+from hdt.system.errors import InputError, require
 from hdt.system.machine import channels_at_once
 
 SAMPLE = 64  # channels
@@ -150,7 +151,7 @@ def summed(
     file = (
         None
         if folder is None or not isinstance(series, Blocks)
-        else folder / f"sums-{series.key()[:32]}-{key}.safetensors"
+        else folder / f"sums-{series.key()[:32]}-{series.device.type}-{key}.safetensors"
     )
     stored = None if file is None else checkpoint.load(file)
     parts, last_kept = groups(series, rows), time.monotonic()
@@ -174,4 +175,5 @@ def summed(
 
 def _keep(file: Path, found: Sequence[Tensor], rows: int, count: int, done: int) -> None:
     tensors = {str(n): tensor for n, tensor in enumerate(found)}
-    checkpoint.save(file, tensors, {"rows": rows, "blocks": count, "done": done})
+    with suppress(InputError):  # a folder that cannot be written costs a second pass at most
+        checkpoint.save(file, tensors, {"rows": rows, "blocks": count, "done": done})
