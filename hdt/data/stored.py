@@ -131,8 +131,7 @@ class Stored:
         path = self.paths[n]
         try:
             require(_state(path) == self.states[n], f"{path}: changed while it was read; run the command again")
-            with pq.ParquetFile(path, metadata=self._metadata(n)) as file:
-                return file.read(columns=list(names), use_threads=False)
+            return _open(path, *self.states[n]).read(columns=list(names), use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: cannot be read any more ({first_line(error)}); what was read is kept") from error
 
@@ -169,9 +168,14 @@ def _of_file(read: Callable[[Path], Any], path: Path, size: int) -> Any:
         raise InputError(f"{path}: not a readable parquet table ({first_line(error)})") from error
 
 
-@lru_cache(maxsize=1024)  # what describes a file is asked for with every block, and parsing it takes its time
+@lru_cache(maxsize=1024)  # what describes a file: parsing it takes its time
 def _metadata(path: Path, size: int, changed: int) -> pq.FileMetaData:
     return _of_file(pq.read_metadata, path, size)
+
+
+@lru_cache(maxsize=64)  # files that stay open: with thousands of columns, opening one takes longer than reading a block
+def _open(path: Path, size: int, changed: int) -> pq.ParquetFile:
+    return pq.ParquetFile(path, metadata=_metadata(path, size, changed))
 
 
 @lru_cache(maxsize=1024)
