@@ -18,6 +18,9 @@ MATHS = (
 )  # fmt: skip
 install_import_hook([f"hdt.{name}" for name in MATHS], "beartype.beartype")
 
+# Ray writes a token into the home folder unless it is given one, and a process knows only the first.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import pytest  # noqa: E402

@@ -71,8 +71,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(str(folder))
         patch.chdir(folder)  # whose modules its workers find
         patch.setenv("RAY_TMPDIR", place)
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)  # else Ray writes one into the home folder
         before = {*psutil.Process().children(recursive=True)}
         with cluster.joined(2, None):
             yield folder
