@@ -65,7 +65,7 @@ def reading(folder: Path) -> float:
 
     begun = time.perf_counter()
     table = Stored(sorted(folder.glob("*.parquet")), folder.name)
-    table.head(None)
+    table.keep(table.head(None).columns.drop("date"))
     for some in channel_blocks(len(table.columns), len(table)):
         table.read(slice(None), range(some.start, some.stop))
     return time.perf_counter() - begun

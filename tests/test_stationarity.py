@@ -81,7 +81,7 @@ def test_the_notice_names_the_channels_and_what_helps(objective: str, options: d
 
 def test_wide_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two of five channels at most: every third."""
-    monkeypatch.setattr("hdt.run.produce.TESTED", 2)
+    monkeypatch.setattr("hdt.system.machine.SAMPLE", 2)
     frame = make_frame(columns=tuple("abcde"))
     frame[["a", "b", "c", "e"]] += 2 * walk(400)[:, None]
     notices = hdt.distill(frame, **SMALL).info.data.notices

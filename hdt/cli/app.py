@@ -136,12 +136,12 @@ def distill(
         flags["split"] = _split(split)
     given = {**from_recipe, **parse_options(option), **flags}
     panel, settings = produce.prepare(data, DownloadBar(), **given)
+    reading.check_sharing(panel, engine, workers, address)
     if dry_run:
         told = plan.plan(panel, settings)
         return print_json(told) if as_json else print_settings(told)
     out = out or Path("runs") / f"{Path(panel.name).stem}-{settings.method}-{settings.length}"
     check_target(out, force)
-    reading.check_sharing(panel, engine, workers, address)
     little = plan.little_compression(panel, settings)
     if little is not None:
         say(f"note: {little}")

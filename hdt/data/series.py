@@ -23,7 +23,7 @@ from hdt.data.stamps import Step
 from hdt.data.stored import Stored
 from hdt.data.survey import Survey, survey
 from hdt.system.errors import require
-from hdt.system.machine import cache_folder, memory_mb
+from hdt.system.machine import cache_folder, memory_mb, sample
 
 Part = Literal["train", "val", "test"]
 Missing = Literal["auto", "error", "interpolate"]
@@ -122,11 +122,11 @@ class Panel:
         """Whether the values lie in files, too many for memory."""
         return isinstance(self.values, Stored)
 
-    def sampled(self, most: int) -> Panel:
-        """The panel; of one whose values lie in files, at most ``most`` evenly spaced channels, in memory."""
+    def sampled(self) -> Panel:
+        """The panel; of one whose values lie in files, a sample of its channels, in memory."""
         if not isinstance(self.values, Stored):
             return self
-        kept = range(0, self.channels, -(-self.channels // most))
+        kept = sample(self.channels)
         told = f"{len(kept)} of {self.channels:,} channels stand for all here, evenly spaced"
         return replace(
             self, values=self.values.read(slice(None), kept), columns=tuple(self.columns[c] for c in kept),
@@ -205,7 +205,7 @@ class Panel:
             mapped = self.values.mapped
             facts = [self.values.identity, self.columns, self.borders, self.missing]
             file = cache_folder() / f"survey-{digest(facts)[:32]}.json"
-        return survey(self.columns, lambda some: self.filled("train", some), len(self.values), self.name, file, mapped)
+        return survey(self.columns, lambda some: self.filled("train", some), len(self.values), file, mapped)
 
     def rows(self, part: Part) -> slice:
         position = PARTS.index(part)

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from hdt.data.columns import ID_NAMES
 from hdt.data.frames import UNNAMED
 from hdt.data.stamps import TIME_NAMES
-from hdt.data.survey import Mapped
+from hdt.system.cluster import Mapped
 from hdt.system.errors import InputError, first_line, require
 
 CHUNK_BYTES = 2800  # of memory, for every column of every row group

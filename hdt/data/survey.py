@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from hdt.data.frames import in_range
 from hdt.data.scaler import Scaler, channel_blocks
+from hdt.system.cluster import Mapped
 from hdt.system.folders import replacing
 
-Mapped = Callable[[Callable[[int], Any], Sequence[int]], Iterable[Any]]
 Read = Callable[[slice], tuple[np.ndarray, dict[str, str]]]  # values [T, g] of some channels, what was filled by column
 KEEP_SECONDS = 10.0  # between two times that the pass over files is kept
 
@@ -41,7 +40,7 @@ class Block(TypedDict):
 
 
 def survey(
-    columns: Sequence[str], read: Read, rows: int, name: str, file: Path | None = None, mapped: Mapped | None = None
+    columns: Sequence[str], read: Read, rows: int, file: Path | None = None, mapped: Mapped | None = None
 ) -> Survey:
     """The pass over all blocks of columns; kept in ``file``, from where an interrupted one goes on.
 
@@ -59,7 +58,7 @@ def survey(
     last_kept, begun = time.monotonic(), len(found)
 
     def one(n: int) -> Block:
-        return _block(columns[blocks[n]], *read(blocks[n]), name)
+        return _block(columns[blocks[n]], *read(blocks[n]))
 
     for told in (mapped or map)(one, range(begun, len(blocks))):
         found.append(told)
@@ -78,8 +77,7 @@ def survey(
     return Survey(Scaler(mean, std), notes, digest)
 
 
-def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str], name: str) -> Block:
-    in_range(columns, values, name)
+def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str]) -> Block:
     flat = (values == values[-1]).sum(axis=0) == np.isfinite(values).sum(axis=0)
     constant = [column for column, same in zip(columns, flat, strict=True) if same]
     scaler = Scaler.fit(values)

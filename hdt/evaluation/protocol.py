@@ -34,12 +34,11 @@ from hdt.students import STUDENTS, Student, Training, build
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
-from hdt.system.machine import cache_folder, device_of, memory_refusal
+from hdt.system.machine import cache_folder, device_of, memory_refusal, sample
 from hdt.training.fit import Running, errors_by_series, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 5  # written beside errors, so that tables put only those side by side that were measured alike
-SAMPLE = 64  # channels that are evaluated of a panel too large for memory
 WatchTraining = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)
@@ -54,15 +53,15 @@ class Evaluator:
     the last weights, as somebody trains who has the distilled set and no real data beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
-    Of a panel whose values stay in files, at most ``SAMPLE`` evenly spaced channels train and score in place of all,
-    and a warning says so.
+    Of a panel whose values stay in files, a sample of channels (:func:`hdt.system.machine.sample`) trains and scores in
+    place of all, and a warning says so.
     """
 
     def __init__(
         self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False,
         validation: bool = True,
     ):  # fmt: skip
-        self.panel, self.context, self.horizon = panel.sampled(SAMPLE), context, horizon
+        self.panel, self.context, self.horizon = panel.sampled(), context, horizon
         self.whole = panel.channels
         if panel.stored:
             warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
@@ -97,7 +96,7 @@ class Evaluator:
         """
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
         if series.shape[-1] == self.whole:  # each stands for its own
-            series = series[..., :: -(-self.whole // self.panel.channels)]
+            series = series[..., list(sample(self.whole))] if self.panel.channels < self.whole else series
         series = self._alone(series)
         best, network, seconds = math.inf, None, 0.0
         for training in self.trainings(student):

@@ -8,26 +8,23 @@ takes the rows that all have.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from hdt.system import checkpoint
+from hdt.system.cluster import Mapped
 from hdt.system.errors import InputError, require
-from hdt.system.machine import channels_at_once
+from hdt.system.machine import channels_at_once, sample
 
-SAMPLE = 64  # channels
 CPU = torch.device("cpu")
 KEEP_SECONDS = 10.0  # between two times that running sums are kept
-
-
-Mapped: TypeAlias = Callable[[Callable[[int], Any], Sequence[int]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -122,8 +119,8 @@ def dense(series: Real) -> Float[Tensor, "T C"]:
 
 
 def evenly(channels: Int[Tensor, " C"]) -> Int[Tensor, " g"]:
-    """At most ``SAMPLE`` of some channels, evenly spaced: a sample where all of them would tell little more."""
-    return channels[:: -(-len(channels) // SAMPLE)]
+    """Of some channels a sample (:func:`hdt.system.machine.sample`)."""
+    return channels[list(sample(len(channels)))]
 
 
 @dataclass(frozen=True)
@@ -140,19 +137,23 @@ class _Told:
 
 
 def summed(
-    series: Real, rows: int, statistic: Callable[[Float[Tensor, "rows g"]], Sequence[Tensor]], key: str = ""
+    series: Real,
+    rows: int,
+    statistic: Callable[[Float[Tensor, "rows g"]], Sequence[Tensor]],
+    identity: Callable[[], str] | None = None,
 ) -> list[Tensor]:
     """The sum over blocks of channels with at least ``rows`` rows of what ``statistic`` tells of one.
 
-    Of a series that is read, the running sum is kept under ``key``, which must identify the statistic: an interrupted
-    pass goes on where it was, to the same bits, and a finished one is not repeated. There must be one block at least.
+    Of a series that is read, the running sum is kept under the ``identity`` of the statistic, where one is given: an
+    interrupted pass goes on where it was, to the same bits, and a finished one is not repeated. There must be one block
+    at least.
     """
-    folder = series.sums if isinstance(series, Blocks) else None
-    file = (
-        None
-        if folder is None or not isinstance(series, Blocks)
-        else folder / f"sums-{series.key()[:32]}-{series.device.type}-{key}.safetensors"
-    )
+    file, mapped = None, None
+    if isinstance(series, Blocks):
+        if series.sums is not None and identity is not None:
+            name = f"sums-{series.key()[:32]}-{series.device.type}-{identity()}.safetensors"
+            file = series.sums / name
+        series, mapped = replace(series, mapped=None), series.mapped
     stored = None if file is None else checkpoint.load(file)
     parts, last_kept = groups(series, rows), time.monotonic()
     count = len(parts)
@@ -160,9 +161,8 @@ def summed(
     if stored is not None and stored.facts["rows"] == rows and stored.facts["blocks"] == count:
         done, found = stored.facts["done"], [stored.tensors[str(n)] for n in range(len(stored.tensors))]
         found = [tensor.to(series.device) for tensor in found]
-    begun, mapped = done, series.mapped if isinstance(series, Blocks) else None
-    one = _Told(replace(series, mapped=None) if isinstance(series, Blocks) else series, parts, statistic)
-    for told in (mapped or map)(one, range(done, count)):
+    begun = done
+    for told in (mapped or map)(_Told(series, parts, statistic), range(done, count)):
         found = [total + part for total, part in zip(found, told, strict=True)] if found else told
         done += 1
         if file is not None and time.monotonic() - last_kept >= KEEP_SECONDS:

@@ -86,7 +86,7 @@ def gram(series: Real, size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
     Blocks of channels add up, so that memory does not grow with C, and channels may begin at different rows
     (:mod:`hdt.maths.blocks`).
     """
-    return gram_of(*summed(series, size, partial(lags, size=size), f"lags{size}"))
+    return gram_of(*summed(series, size, partial(lags, size=size)))
 
 
 def gram_of(

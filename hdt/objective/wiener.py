@@ -147,7 +147,8 @@ class Wiener(Objective[Views]):
         total = sum(count * channels for count, channels in counts)
         stride = min(-(-total // options.most_windows), max(counts)[0])
         statistic = Statistic(context, horizon, drawn, stride)
-        told = summed(series, size, statistic, fingerprint([vars(self.problem), options.model_dump()], code=[Wiener]))
+        facts = [context, horizon, options.features, len(drawn), stride]  # its weights are no part of it
+        told = summed(series, size, statistic, lambda: fingerprint(facts, code=[Statistic]))
         gram = moments.gram_of(*told[:4])
         linear: list[View] = []
         if options.raw:

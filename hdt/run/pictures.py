@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from hdt.maths import spectrum
 from hdt.run import glyphs, timeaxis
 from hdt.run.records import RunInfo, read_evaluation
+from hdt.system.machine import sample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 REAL, SYNTHETIC, MARK = "#7f8c8d", "#c0392b", "#2c3e50"
 MOST_CHANNELS = 6
-SAMPLE = 64  # of many real channels that few stand for
 
 
 def draw(distilled: Synthetic) -> dict[str, Figure]:
@@ -113,8 +113,7 @@ def _powers(distilled: Synthetic) -> tuple[Tensor, Tensor | None]:
     synthetic = spectrum.psd(torch.tensor(distilled.values[:, :, :MOST_CHANNELS]).double()).mean(0)
     if panel is None:
         return synthetic, None
-    drawn = np.arange(panel.channels)
-    drawn = drawn[:MOST_CHANNELS] if settings.channels is None else drawn[:: -(-panel.channels // SAMPLE)]
+    drawn = range(panel.channels)[:MOST_CHANNELS] if settings.channels is None else sample(panel.channels)
     power = spectrum.mean_spectrum(torch.tensor(panel.block("train", drawn)), settings.length).power
     return synthetic, spectrum.pooled(power, settings.channels)
 

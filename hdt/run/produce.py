@@ -6,7 +6,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -31,8 +30,6 @@ from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of
-
-TESTED = 64  # channels at most that are looked at for drift
 
 
 def distill(
@@ -132,7 +129,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     train = train_blocks(panel)
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
-    tested = np.arange(0, panel.channels, -(-panel.channels // TESTED))
+    tested = machine.sample(panel.channels)
     drift = stationarity.notice(panel.block("train", tested), [panel.columns[c] for c in tested], remedy)
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:

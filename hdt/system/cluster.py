@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import islice
@@ -26,6 +26,7 @@ ENVIRONMENT = {  # read when Ray is imported first
 }
 LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
 JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
+Mapped = Callable[[Callable[[int], Any], Sequence[int]], Iterable[Any]]  # calls it with numbers, results in their order
 AHEAD = 2  # tasks of a map for each core that are under way
 REACH, ANSWER = 2, 8  # seconds until an address counts as one where nothing, or no Ray, answers
 

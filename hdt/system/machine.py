@@ -16,7 +16,7 @@ from hdt.system.errors import InputError
 if TYPE_CHECKING:
     import torch
 
-CHANNELS, CELLS = 64, 2**21
+CHANNELS, CELLS, SAMPLE = 64, 2**21, 64
 PACKAGES = ("hdt-ts", "torch", "numpy", "pandas")
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "bad_alloc",
@@ -68,6 +68,11 @@ def channels_at_once(rows: int) -> int:
     computing on it.
     """
     return max(1, min(CHANNELS, CELLS // max(1, rows)))
+
+
+def sample(channels: int) -> range:
+    """At most ``SAMPLE`` evenly spaced ones of so many channels: what is looked at where all would tell little more."""
+    return range(0, channels, -(-channels // SAMPLE))
 
 
 def memory_mb(device: torch.device | None = None) -> float | None:
