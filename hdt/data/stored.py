@@ -88,7 +88,8 @@ class Stored:
             if name not in apart and name.lower() not in TIME_NAMES and not UNNAMED.fullmatch(name)
         ]  # fmt: skip
         self.columns = plain[1:]
-        wanted = [name for name in self.names if name not in set(self.columns)]
+        left = set(self.columns)
+        wanted = [name for name in self.names if name not in left]
         tables = [self._table(n, wanted).to_pandas() for n in range(len(self.paths))]
         return pd.concat(tables, ignore_index=isinstance(tables[0].index, pd.RangeIndex))
 
