@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import Result, refused
 
@@ -60,6 +61,21 @@ def test_compare_json_has_the_agreed_fields_and_nothing_else_on_stdout(run: Run,
 )
 def test_bad_requests_end_with_2_and_one_line(run: Run, csv: Path, words: list[str], message: str) -> None:
     refused(run("compare", csv, "--context", 12, "--horizon", 6, "--method", "random", *words), message)
+
+
+def test_a_comparison_reads_its_table_as_a_distillation_does(run: Run, tmp_path: Path) -> None:
+    stamps = pd.date_range("2024-01-01", periods=300, freq="h")
+    parts = [pd.DataFrame({"zone": name, "at": stamps, "load": range(300), "other": 1.0}) for name in "ab"]
+    pd.concat(parts).to_csv(tmp_path / "long.csv", index=False)
+    words = [tmp_path / "long.csv", *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
+    named = ["--id-column", "zone", "--time-column", "at", "--target-column", "load", "--split", "0.5,0.2,0.3"]
+    refused(run("compare", *words), "sort by time first")
+    found = run("compare", *words, *named)
+    assert found.code == 0, found.err
+    by_name = {row["method"]: row for row in json.loads(found.out)["rows"]}
+    assert by_name["full"]["floats"] == 150 * 2
+    again = [*words, *named[:4], "--option", "target_column=load", "--out", tmp_path / "again"]
+    assert run("compare", *again).code == 0
 
 
 def test_training_without_validation_can_be_asked_for(run: Run, csv: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer import Argument, Option
 
 from hdt.cli import bench, data, tune
+from hdt.cli.data import split_of
 from hdt.cli.terminal import (
     AsJson,
     Data,
@@ -97,8 +98,8 @@ def distill(
     option: Annotated[list[str] | None, Option(help="Any other hyperparameter, name=value.")] = None,
     seed: Annotated[int | None, Option(help="Equal seeds give equal bytes.")] = None,
     device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
-    missing: Annotated[str | None, Option(help="auto: interpolate up to 5% of a column; error; interpolate.")] = None,
-    split: Annotated[str | None, Option(help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")] = None,
+    missing: data.MissingCells = None,
+    split: data.Split = None,
     time_column: data.TimeColumn = None,
     id_column: data.IdColumn = None,
     target_column: data.TargetColumn = None,
@@ -133,7 +134,7 @@ def distill(
     words = {"k": "auto", "lam": "auto", "channels": ALL}
     flags |= {name: number_or(word, name, flags[name]) for name, word in words.items() if name in flags}
     if split is not None:
-        flags["split"] = _split(split)
+        flags["split"] = split_of(split)
     given = {**from_recipe, **parse_options(option), **flags}
     panel, settings = produce.prepare(data, DownloadBar(), **given)
     reading.check_sharing(panel, engine, workers, address)
@@ -267,15 +268,3 @@ def _doctor(as_json: AsJson = False) -> None:
         return print_json(facts)
     for name, value in facts.items():
         print(f"{name:12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
-
-
-def _split(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [
-            int(part) if part.strip().isdigit() and part.strip() not in "01" else float(part)
-            for part in text.split(",")
-        ]
-    except ValueError:
-        raise InputError(f"--split {text}: expected three numbers such as 0.7,0.1,0.2") from None

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
+from hdt.cli import data as tables
 from hdt.cli.terminal import AsJson, Device, DownloadBar, print_json, print_table, progress_bar, say
 from hdt.system.errors import InputError, require
 
@@ -38,6 +39,15 @@ def compare(
     seeds: Annotated[int, Option(help="Distillations per method, one training of each student on each.")] = 3,
     vary: Annotated[str | None, Option(help="One setting at several values: length=240,384,768 or k=8,32.")] = None,
     option: Annotated[list[str] | None, Option(help="Any other setting, name=value.")] = None,
+    missing: tables.MissingCells = None,
+    split: tables.Split = None,
+    time_column: tables.TimeColumn = None,
+    id_column: tables.IdColumn = None,
+    target_column: tables.TargetColumn = None,
+    sep: tables.Sep = None,
+    decimal: tables.Decimal = None,
+    dayfirst: tables.DayFirst = None,
+    freq: tables.Freq = None,
     augment: Augment = False,
     no_validation: NoValidation = False,
     device: Device = "auto",
@@ -58,6 +68,9 @@ def compare(
 
     harmonics = None if k is None else number_or("auto", "k", k)
     named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
+    named |= {"missing": missing, "split": None if split is None else tables.split_of(split), "freq": freq}
+    named |= {"time_column": time_column, "id_column": id_column, "target_column": target_column}
+    named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst}
     options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
@@ -84,7 +97,8 @@ def _compare(
     from hdt.data import datasets
     from hdt.evaluation import compare, figures, paired
 
-    panel = datasets.load(data, progress=DownloadBar())
+    loading = {name: given.pop(name) for name in datasets.LOAD_DEFAULTS if name in given}
+    panel = datasets.load(data, progress=DownloadBar(), **loading)
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=None)
         table = compare.compare(

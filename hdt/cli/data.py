@@ -8,6 +8,7 @@ import typer
 from typer import Argument, Option
 
 from hdt.cli.terminal import AsJson, DownloadBar, print_json, print_table
+from hdt.system.errors import InputError
 
 TimeColumn = Annotated[str | None, Option(help="Name of the time column.")]
 IdColumn = Annotated[str | None, Option(help="Series column of a long table; by default unique_id or item_id.")]
@@ -18,6 +19,10 @@ DayFirst = Annotated[
     bool | None, Option("--dayfirst/--monthfirst", help="How 01/02/2024 is read; by default as other rows tell.")
 ]
 Freq = Annotated[str | None, Option(help="Step, such as B or h, on which absent rows count as missing values.")]
+MissingCells = Annotated[
+    str | None, Option("--missing", help="auto: interpolate up to 5% of a column; error; interpolate.")
+]
+Split = Annotated[str | None, Option("--split", help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")]
 
 app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
 
@@ -85,3 +90,14 @@ def data_info(
         return print_json(facts)
     for name, value in facts.items():
         print(f"{name:9} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
+def split_of(text: str) -> list[float]:
+    """The three numbers of --split."""
+    try:
+        return [
+            int(part) if part.strip().isdigit() and part.strip() not in "01" else float(part)
+            for part in text.split(",")
+        ]
+    except ValueError:
+        raise InputError(f"--split {text}: expected three numbers such as 0.7,0.1,0.2") from None
