@@ -67,7 +67,7 @@ def compare(
     from hdt.evaluation import compare
 
     harmonics = None if k is None else number_or("auto", "k", k)
-    named = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
+    named: dict[str, Any] = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
     named |= {"missing": missing, "split": None if split is None else tables.split_of(split), "freq": freq}
     named |= {"time_column": time_column, "id_column": id_column, "target_column": target_column}
     named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst}
