@@ -12,9 +12,10 @@ from hdt.maths import moments
 from hdt.maths.moments import Moments
 from hdt.maths.windows import windows
 from hdt.objective import Problem
-from hdt.objective.wiener import Relu, Wiener
+from hdt.objective.wiener import Wiener
 from hdt.system import machine
 from hdt.system.errors import InputError
+from hdt.training.features import Relu
 
 L, H = 6, 3
 
@@ -215,7 +216,7 @@ def test_features_of_every_view_by_hand(view: str) -> None:
 def test_every_draw_has_features_and_windows_of_its_own() -> None:
     """392 windows of two channels, at most 100 per draw: every 8th; four draws begin 0, 2, 4 and 6 rows in."""
     real, drawn = walk(400), torch.Generator().manual_seed(0)
-    objective = wiener(real, draws=4, most_windows=100, **one("relu"))
+    objective = wiener(real, draws=4, most_windows=100, feature_steps=0, **one("relu"))
     every = real.unfold(0, L + H, 1).transpose(0, 1).numpy()  # [channel, window, step]
     assert every.shape[1] == 392 and len(objective.random) == 4
     for draw, view in enumerate(objective.random):

@@ -42,8 +42,7 @@ from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
-
-EPS = 1e-5  # in the variance of a context, as in instance normalisation: a flat one has none
+from hdt.training.features import Relu, centred, learned, random_relu
 
 
 class WienerOptions(Options):
@@ -56,7 +55,8 @@ class WienerOptions(Options):
     relu: float = Field(1.0, ge=0, description="weight of the centred view with random ReLU features")
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
     features: int = Field(256, ge=1, description="D of the ReLU view", json_schema_extra=SIZE)
-    draws: int = Field(16, ge=1, description="sets of random features")
+    draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
+    feature_steps: int = Field(300, ge=0, description="steps that these learn on real windows; 0: random ones")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 
 
@@ -82,20 +82,6 @@ class Views(Known):
 
 
 @dataclass(frozen=True)
-class Relu:
-    """Features σ·relu((x − x̄)R/σ + b) and targets y − x̄ of windows, for one draw of R and b."""
-
-    context: int
-    mix: Tensor  # [L, D]
-    bias: Tensor  # [D]
-
-    def __call__(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
-        x, y = centred(flat, self.context)
-        scale = (x.square().mean(dim=1, keepdim=True) + EPS).sqrt()
-        return torch.relu(x @ self.mix.to(x) + scale * self.bias.to(x)), y
-
-
-@dataclass(frozen=True)
 class Statistic:
     """Everything that the views need of some channels: it adds over channels."""
 
@@ -110,12 +96,6 @@ class Statistic:
             offset = draw * self.stride // len(self.drawn)
             found += moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
         return found
-
-
-def centred(flat: Float[Tensor, "B window"], context: int) -> tuple[Tensor, Tensor]:
-    """x − x̄ and y − x̄."""
-    flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
-    return flat[:, :context], flat[:, context:]
 
 
 class Wiener(Objective[Views]):
@@ -142,13 +122,19 @@ class Wiener(Objective[Views]):
     def prepare(self, series: Real) -> Views:
         options, context, horizon = self.options, self.problem.context, self.problem.horizon
         size, generator = context + horizon, torch.Generator().manual_seed(0)  # features are no part of a run
-        drawn = [self.draw(generator, series.device) for _ in range(options.draws if options.relu else 0)]
+        drawn = [
+            random_relu(context, options.features, generator).to(series.device)
+            for _ in range(options.draws if options.relu else 0)
+        ]
+        if drawn and options.feature_steps:
+            drawn = learned(drawn, series, horizon, options.feature_steps, generator)
         counts = [(series.shape[0] - start - size + 1, len(own)) for start, own in groups(series, size)]
         total = sum(count * channels for count, channels in counts)
         stride = min(-(-total // options.most_windows), max(counts)[0])
         statistic = Statistic(context, horizon, drawn, stride)
-        facts = [context, horizon, options.features, len(drawn), stride]  # its weights are no part of it
-        told = summed(series, size, statistic, lambda: fingerprint(facts, code=[Statistic]))
+        facts = [context, horizon, len(drawn), stride]  # its weights are no part of it
+        weights = [tensor for features in drawn for tensor in (features.mix, features.bias)]
+        told = summed(series, size, statistic, lambda: fingerprint(facts, weights, code=[Statistic, Relu]))
         gram = moments.gram_of(*told[:4])
         linear: list[View] = []
         if options.raw:
@@ -162,13 +148,6 @@ class Wiener(Objective[Views]):
             for n, features in enumerate(drawn)
         ]
         return Views(linear=linear, random=random)
-
-    def draw(self, generator: torch.Generator, device: torch.device) -> Relu:
-        """Random ReLU features."""
-        context, count = self.problem.context, self.options.features
-        mix = torch.randn(context, count, generator=generator, dtype=torch.float64) / context**0.5
-        bias = torch.rand(count, generator=generator, dtype=torch.float64) * 2 - 1
-        return Relu(context, mix.to(device), bias.to(device))
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)
