@@ -23,9 +23,9 @@ from hdt.evaluation.paired import REFERENCES, behind_best, ratios, readable
 HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-SAME = ("data", "length", "context", "horizon", "validation", "augment", "protocol")
+SAME = ("data", "length", "context", "horizon", "validation", "protocol")
 KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "mase", "validation_mse",
-        "floats", "validation", "augment", "protocol", "commit"]  # fmt: skip
+        "floats", "validation", "protocol", "commit"]  # fmt: skip
 
 
 def cells(name: str) -> pd.DataFrame:
@@ -42,7 +42,6 @@ def command(found: pd.DataFrame) -> str:
     words = [f"--method {method}" for method in seeds.index] or ["--method random"]
     words += [f"--student {student}" for student in found["student"].unique()]
     words += [] if found["validation"].iloc[0] else ["--no-validation"]
-    words += ["--augment"] if found["augment"].iloc[0] else []
     return " ".join(["hdt compare", found["data"].iloc[0], *words, f"--seeds {found['seed'].nunique()}"])
 
 
@@ -51,8 +50,7 @@ def title(found: pd.DataFrame) -> str:
     own = found.iloc[0]
     networks = bool(own["validation"]) and found["student"].nunique() > 1
     return (
-        own["data"] + ("" if own["validation"] else "-no-validation") + ("-augment" if own["augment"] else "")
-        + ("-networks" if networks else "")
+        own["data"] + ("" if own["validation"] else "-no-validation") + ("-networks" if networks else "")
     )  # fmt: skip
 
 

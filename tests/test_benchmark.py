@@ -163,15 +163,6 @@ def test_bad_requests_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
     assert (tmp_path / "mine" / "table.csv").read_text() == "years of work"
 
 
-def test_augmentation_changes_only_students_that_mix_channels(frame: pd.DataFrame) -> None:
-    panel = hdt.load(frame)
-    plain, mixed = (Evaluator(panel, 12, 6, augment=augment) for augment in (False, True))
-    assert plain.key("dlinear", 0) == mixed.key("dlinear", 0)
-    assert plain.key("itransformer", 0) != mixed.key("itransformer", 0)
-    assert all(way.shuffle_channels for way in mixed.trainings("itransformer"))
-    assert not any(way.shuffle_channels for way in mixed.trainings("xpatch"))
-
-
 def test_published_figures_are_found_for_their_setting_only() -> None:
     setting = {"length": 384, "context": 96, "horizon": 96}
     assert published.mse("ETTh1", "hdt", "dlinear", **setting) == 0.430

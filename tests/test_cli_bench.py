@@ -85,13 +85,6 @@ def test_training_without_validation_can_be_asked_for(run: Run, csv: Path) -> No
     assert run("evaluate", "r", "--seeds", 1, "--no-validation").code == 0
 
 
-def test_augmentation_reaches_the_students(run: Run, csv: Path) -> None:
-    words = ["compare", csv, *SETTING, "--method", "random", "--student", "itransformer", "--seeds", 1, "--json"]
-    plain, mixed = (json.loads(run(*words, *more).out)["rows"] for more in ([], ["--augment"]))
-    trained = [(a["mse"], b["mse"]) for a, b in zip(plain, mixed, strict=True) if a["train_seconds"]]
-    assert len(trained) == 2 and all(a != b for a, b in trained)
-
-
 def test_recipes_are_listed_shown_and_refused(run: Run) -> None:
     listed = json.loads(run("recipes", "ls", "--json").out)["recipes"]
     assert {"etth1-hdt", "etth1-mtt", "etth1-condtsf", "electricity-hdt"} <= {row["name"] for row in listed}

@@ -13,7 +13,7 @@ import hdt
 from hdt.evaluation import protocol
 from hdt.start import real_segments
 from hdt.students import STUDENTS, DLinear, Training, build
-from hdt.training.fit import errors, fit
+from hdt.training.fit import Fit, errors, fit
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,38 @@ def test_students_of_fewer_channels_are_scored_on_all_beside_as_many_random_ones
     del small["k"]
     table = hdt.evaluate(hdt.distill(frame, **small), students=list(STUDENTS), seeds=1)
     assert len(table) == 5 * len(STUDENTS) and np.isfinite(table["mse"]).all()
-    assert sorted(set(trained)) == [2, 3] and trained.count(3) == 3 * len(STUDENTS)
+    assert sorted(set(trained)) == [2, 3]
+    assert trained.count(3) == sum(3 + student.mixes_channels for student in STUDENTS.values())
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_validation_decides_whether_channels_come_from_different_windows(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, better: bool
+) -> None:
+    """Of three rates the second is best; then it is tried on shuffled channels, which are better or not."""
+    tried: list[tuple[float, bool]] = []
+
+    def scripted(
+        student: torch.nn.Module, series: torch.Tensor, val: object, seed: int, way: Training, *_: object
+    ) -> Fit:
+        tried.append((way.lr, way.shuffle_channels))
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.fill_(float(way.shuffle_channels))
+        error = (0.1 if better else 0.3) if way.shuffle_channels else {1e-4: 0.2}.get(way.lr, 0.5)
+        return Fit(error, 1, 1, 1.0, 1)
+
+    monkeypatch.setattr(protocol, "fit", scripted)
+    evaluator = protocol.Evaluator(hdt.load(frame), 12, 6)
+    tiny = np.asarray(make_frame(60))[None]
+    found = evaluator.score("itransformer", tiny, 0)
+    assert tried == [(2e-5, False), (1e-4, False), (5e-4, False), (1e-4, True)]
+    assert (found["validation_mse"], found["train_seconds"]) == (0.1 if better else 0.2, 4.0)
+    zeros = protocol.Evaluator(hdt.load(frame), 12, 6, validation=False).score("itransformer", tiny, 0)["mse"]
+    assert (found["mse"] != zeros) == better and tried[4:] == [(1e-4, False)]
+    evaluator.score("xpatch", tiny, 0)
+    evaluator.score("itransformer", tiny[..., :1], 0)  # one channel is nothing to shuffle
+    assert not any(shuffled for _, shuffled in tried[5:]) and len(tried) == 11
 
 
 def test_a_loaded_run_finds_its_data_again(tmp_path: pd.DataFrame) -> None:

@@ -182,7 +182,6 @@ def evaluate(
     student: Annotated[list[str] | None, Option(help="Student to train; repeat for several.")] = None,
     seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
     device: Device = "auto",
-    augment: bench.Augment = False,
     no_validation: bench.NoValidation = False,
     data: Data = None,
     as_json: AsJson = False,
@@ -198,7 +197,7 @@ def evaluate(
     with progress_bar() as bar:
         task = bar.add_task("training", total=None)
         table = protocol.evaluate(
-            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device, augment=augment,
+            distilled, data, students=student or ["dlinear"], seeds=seeds, device=device,
             validation=not no_validation,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip

@@ -13,7 +13,6 @@ from hdt.cli import data as tables
 from hdt.cli.terminal import AsJson, Device, DownloadBar, print_json, print_table, progress_bar, say
 from hdt.system.errors import InputError, require
 
-Augment = Annotated[bool, Option("--augment", help="Train students that mix channels on mixed windows.")]
 NoValidation = Annotated[
     bool, Option("--no-validation", help="Choose nothing on real data: published rate, last weights.")
 ]
@@ -48,7 +47,6 @@ def compare(
     decimal: tables.Decimal = None,
     dayfirst: tables.DayFirst = None,
     freq: tables.Freq = None,
-    augment: Augment = False,
     no_validation: NoValidation = False,
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
@@ -76,7 +74,7 @@ def compare(
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
-    how = {"augment": augment, "validation": not no_validation, "device": device}
+    how = {"validation": not no_validation, "device": device}
     how |= {"workers": workers, "engine": engine, "address": address}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
 
@@ -159,7 +157,6 @@ def recipes_run(
         list[str] | None, Option(help="Student or module:Network; repeat for several. All by default.")
     ] = None,
     seeds: Annotated[int, Option(help="Distillations, one training of each student on each.")] = 3,
-    augment: Augment = False,
     device: Device = "auto",
     out: Annotated[Path | None, Option(help="Folder of results; by default runs/recipe-NAME.")] = None,
     as_json: AsJson = False,
@@ -174,4 +171,4 @@ def recipes_run(
     method = settings.pop("method")
     given = {key: value for key, value in settings.items() if key not in ("seed", "device")}
     out = out or Path("runs") / f"recipe-{name}"
-    _compare(data, [method], student, seeds, None, {"augment": augment, "device": device}, out, as_json, given)
+    _compare(data, [method], student, seeds, None, {"device": device}, out, as_json, given)

@@ -46,7 +46,6 @@ def compare(
     students: Sequence[str | type[Student]] | None = None,
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
-    augment: bool = False,
     validation: bool = True,
     device: str = "auto",
     out: str | Path | None = None,
@@ -90,7 +89,7 @@ def compare(
     }
     plans = {key: plan for key, (_, plan) in prepared.items()}
     panel, first = next(iter(prepared.values()))
-    evaluator = Evaluator(panel, first.context, first.horizon, device=device, augment=augment, validation=validation)
+    evaluator = Evaluator(panel, first.context, first.horizon, device=device, validation=validation)
     cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
     cells += [
         Cell(m, v, plan.model_copy(update={"seed": seed, "device": device}), student, seed)
@@ -163,7 +162,7 @@ def _seeds(
     """One row per method, student and seed, with what identifies it."""
     left = {key: iter(found) for key, found in scores.items()}
     where = {"data": evaluator.panel.name, **{name: getattr(plan, name) for name in SETTING}}
-    where |= {"validation": evaluator.validation, "augment": evaluator.augment}
+    where |= {"validation": evaluator.validation}
     about = {"protocol": PROTOCOL, **machine.versions()}
     rows = []
     for cell in cells:

@@ -1,8 +1,9 @@
 """The evaluation protocol, the same for every method and for full data.
 
 Scaler fitted on train; the student trains on one series only; its epoch and its learning rate, a fifth of the
-published one, that, or five times it, are chosen on the real validation part, for full data and tiny sets alike;
-the test part is read once, every window of it; several seeds. ``random`` (a real segment of equal floats), ``full``
+published one, that, or five times it, are chosen on the real validation part, for full data and tiny sets alike; so
+is whether a student that mixes channels sees each from another window; the test part is read once, every window of it;
+several seeds. ``random`` (a real segment of equal floats), ``full``
 and the naive forecasts of :mod:`hdt.evaluation.naive` are always there to compare with.
 """
 
@@ -13,7 +14,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from hdt.evaluation import naive
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import random_set
-from hdt.students import STUDENTS, Student, Training, build
+from hdt.students import STUDENTS, Student, Training, Ways, build, shuffles
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
@@ -38,7 +39,7 @@ from hdt.system.machine import cache_folder, device_of, memory_refusal, sample
 from hdt.training.fit import Running, errors_by_series, fit
 from hdt.training.loop import Diverged
 
-PROTOCOL = 5  # written beside errors, so that tables put only those side by side that were measured alike
+PROTOCOL = 6  # written beside errors, so that tables put only those side by side that were measured alike
 WatchTraining = Callable[[str, int, int], None]
 Score = dict[str, float]
 SCORE = TypeAdapter(Score)
@@ -47,25 +48,23 @@ SCORE = TypeAdapter(Score)
 class Evaluator:
     """The protocol for one panel and window: trains students on any series, scores them on the real parts.
 
-    ``augment`` trains students that mix channels on windows whose channels come from different windows, in
-    random order (:class:`hdt.students.Training`, ``shuffle_channels``); others train as ever. It holds
-    for synthetic and for full data alike. Without ``validation`` nothing is chosen: the published learning rate,
-    the last weights, as somebody trains who has the distilled set and no real data beside it.
+    A student that mixes channels trains once more, at the rate that was best, on windows whose channels come from
+    different windows, in random order (:class:`hdt.students.Training`, ``shuffle_channels``); validation decides which
+    of the two is scored, on synthetic and on full data alike. Without ``validation`` nothing is chosen: the published
+    learning rate, windows as they are, the last weights, as somebody trains who has the distilled set and no real data
+    beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
     Of a panel whose values stay in files, a sample of channels (:func:`hdt.system.machine.sample`) trains and scores in
     place of all, and a warning says so.
     """
 
-    def __init__(
-        self, panel: Panel, context: int, horizon: int, *, device: str = "auto", augment: bool = False,
-        validation: bool = True,
-    ):  # fmt: skip
+    def __init__(self, panel: Panel, context: int, horizon: int, *, device: str = "auto", validation: bool = True):
         self.panel, self.context, self.horizon = panel.sampled(), context, horizon
         self.whole = panel.channels
         if panel.stored:
             warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
-        self.augment, self.validation = augment, validation
+        self.validation = validation
         self.device = device_of(device)
         parts: tuple[Part, ...] = ("train", "val", "test")
         tables = [scaled_part(self.panel, part, context, horizon).to(self.device) for part in parts]
@@ -83,7 +82,7 @@ class Evaluator:
 
     def trainings(self, student: str) -> list[Training]:
         """How that student is trained here: the ways that validation chooses from."""
-        ways = trainings(student, self.augment)
+        ways = list(STUDENTS[student].trainings())
         published = STUDENTS[student].training_settings.lr
         return ways if self.validation else [way for way in ways if way.lr == published]
 
@@ -99,7 +98,8 @@ class Evaluator:
             series = series[..., list(sample(self.whole))] if self.panel.channels < self.whole else series
         series = self._alone(series)
         best, network, seconds = math.inf, None, 0.0
-        for training in self.trainings(student):
+        ways = Ways(self.trainings(student), self.validation and shuffles(student, series))
+        for training in ways:
             candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
             try:
                 run = fit(candidate, series, self.val, seed, training, Running(last=not self.validation))
@@ -107,7 +107,7 @@ class Evaluator:
                 continue
             seconds += run.seconds
             if run.validation_mse < best:
-                best, network = run.validation_mse, candidate
+                best, network, ways.best = run.validation_mse, candidate, training
         if network is None:
             raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
         squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
@@ -146,12 +146,6 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[T
     return torch.from_numpy(values)
 
 
-def trainings(student: str, augment: bool) -> list[Training]:
-    """How a student is trained: the ways that validation chooses from."""
-    shuffle = augment and STUDENTS[student].mixes_channels
-    return [replace(way, shuffle_channels=shuffle) for way in STUDENTS[student].trainings()]
-
-
 def check(students: Sequence[str], seeds: int) -> None:
     """Refuse unknown students and less than one seed."""
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
@@ -168,7 +162,6 @@ def evaluate(
     students: Sequence[str | type[Student]] = ("dlinear",),
     seeds: int = 3,
     device: str = "auto",
-    augment: bool = False,
     validation: bool = True,
     watch: WatchTraining | None = None,
 ) -> pd.DataFrame:
@@ -178,7 +171,7 @@ def evaluate(
     ``mse_std``, ``mae``, ``mae_std`` over ``seeds``, ``mase``, ``train_seconds`` and ``ratio_to_full``; errors in
     scaled units. ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
     says. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
-    have one), which train nothing. Rows of full data are cached by data and settings. ``augment``,
+    have one), which train nothing. Rows of full data are cached by data and settings.
     ``validation``: see :class:`Evaluator`. Students are names, paths to networks such as ``my.models:PatchTST``
     (:mod:`hdt.students.wrapped`), or classes (:func:`hdt.wrap`).
     ``watch`` is called before each training with (label, done, total). Raises
@@ -190,7 +183,7 @@ def evaluate(
     panel = real_data(distilled, data)
     same_data(distilled, panel)
     window = info.settings.context, info.settings.horizon
-    evaluator = Evaluator(panel, *window, device=device, augment=augment, validation=validation)
+    evaluator = Evaluator(panel, *window, device=device, validation=validation)
     sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds
     naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}

@@ -6,11 +6,11 @@ of :class:`Student` that has a ``name``, or one in a package with the entry poin
 
 from __future__ import annotations
 
-from hdt.students.contract import Student, Training
+from hdt.students.contract import Student, Training, Ways
 from hdt.students.dlinear import DLinear
 from hdt.students.functional import backbone, flatten, forecast_error, forecast_gradient, unflatten
 from hdt.students.itransformer import ITransformer
-from hdt.students.table import STUDENTS, build
+from hdt.students.table import STUDENTS, build, shuffles
 from hdt.students.xpatch import XPatch
 
 __all__ = [
@@ -19,11 +19,13 @@ __all__ = [
     "ITransformer",
     "Student",
     "Training",
+    "Ways",
     "XPatch",
     "backbone",
     "build",
     "flatten",
     "forecast_error",
     "forecast_gradient",
+    "shuffles",
     "unflatten",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -26,6 +27,26 @@ class Training:
     patience: int = 5
     min_steps: int = 700
     shuffle_channels: bool = False
+
+
+@dataclass
+class Ways:
+    """The trainings that validation chooses from, in turn; ``best`` is what it has chosen so far.
+
+    With ``shuffled`` the last of them is the best on windows whose channels are shuffled.
+    """
+
+    first: Sequence[Training]
+    shuffled: bool
+    best: Training | None = None
+
+    def __len__(self) -> int:
+        return len(self.first) + self.shuffled
+
+    def __iter__(self) -> Iterator[Training]:
+        yield from self.first
+        if self.shuffled and self.best is not None:
+            yield replace(self.best, shuffle_channels=True)
 
 
 class Student(nn.Module):

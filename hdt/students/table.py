@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from hdt.students import wrapped
 from hdt.students.contract import Student
@@ -51,3 +53,8 @@ def build(name: str, context: int, horizon: int, channels: int, seed: int) -> St
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return kind(context, horizon, channels)
+
+
+def shuffles(name: str, series: Float[Tensor, "N M C"]) -> bool:
+    """Whether shuffled channels of this series would be other training windows for that student."""
+    return STUDENTS[name].mixes_channels and series.shape[-1] > 1

@@ -13,10 +13,10 @@ import torch
 
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
-from hdt.evaluation.protocol import scaled_part, trainings
+from hdt.evaluation.protocol import scaled_part
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
-from hdt.students import STUDENTS, Student, Training, build
+from hdt.students import STUDENTS, Student, Training, Ways, build, shuffles
 from hdt.system import machine
 from hdt.system.errors import InputError, require
 from hdt.system.machine import device_of
@@ -105,7 +105,10 @@ class _Candidate:
     run: Fit
 
     def facts(self) -> dict[str, Any]:
-        return {"learning_rate": self.training.lr, "batch": self.training.batch, **asdict(self.run)}
+        way = self.training
+        return {
+            "learning_rate": way.lr, "batch": way.batch, "shuffle_channels": way.shuffle_channels, **asdict(self.run)
+        }  # fmt: skip
 
 
 def tune_student(
@@ -125,7 +128,6 @@ def tune_student(
     steps: int | None = None,
     lr: float | None = None,
     batch: int | None = None,
-    augment: bool = False,
     checkpoint: str | Path | None = None,
     watch: WatchStep | None = None,
 ) -> StudentForecaster:
@@ -136,7 +138,7 @@ def tune_student(
     :func:`hdt.evaluate`; the test part is not read. ``base`` is the folder of a saved forecaster to train
     further; where nothing does better on validation it is returned as it is. Context and horizon are those of
     ``base``, else of the run, unless given. ``precision``, ``compile``, ``clip``, ``steps`` and ``checkpoint`` are
-    those of :class:`hdt.training.fit.Running`; ``lr``, ``batch`` and ``augment`` those of training. ``watch`` is called
+    those of :class:`hdt.training.fit.Running`; ``lr`` and ``batch`` those of training. ``watch`` is called
     with (step, steps, validation error), counted over all trainings that validation chooses from.
 
     The forecaster's ``training`` facts: ``steps`` of the best of these trainings, ``samples`` (windows seen) and
@@ -152,10 +154,10 @@ def tune_student(
         context, horizon = origin.context, origin.horizon
     task = _task(source, panel, context, horizon, real)
     on, before = device_of(device), None
-    ways = _ways(model, lr, batch, augment)
+    ways = Ways(_trainings(model, lr, batch), shuffles(model, torch.from_numpy(task.values)))
     running = Running(precision=precision, clip=clip, compile=compile, steps=steps, keep=True)
     tried: list[_Candidate] = []
-    advice = f"lower --batch (now {ways[0].batch}), --context or --horizon"
+    advice = f"lower --batch (now {ways.first[0].batch}), --context or --horizon"
     point = None if checkpoint is None else Path(checkpoint)
     with (
         machine.memory_refusal(advice),
@@ -166,7 +168,7 @@ def tune_student(
         validation = scaled_part(task.panel, "val", task.context, task.horizon).to(on)
         if origin is not None:
             before = errors(origin.network.to(on), validation, VALIDATION_WINDOWS).mse
-        for way, (file, told) in zip(ways, each, strict=True):
+        for way, (file, told) in zip(ways, each, strict=False):
             if origin is None:
                 network = build(model, task.context, task.horizon, series.shape[2], seed).to(on)
             else:
@@ -176,9 +178,12 @@ def tune_student(
                 tried.append(_Candidate(network, way, fit(network, series, validation, seed, way, this)))
             except Diverged:
                 continue
+            ways.best = min(tried, key=_error).training
     if not tried:
-        raise Diverged(f"{model}: every training diverged; lower --lr (tried {', '.join(f'{w.lr:g}' for w in ways)})")
-    best = min(tried, key=lambda candidate: candidate.run.validation_mse)
+        raise Diverged(
+            f"{model}: every training diverged; lower --lr (tried {', '.join(f'{w.lr:g}' for w in ways.first)})"
+        )
+    best = min(tried, key=_error)
     kept = origin is not None and before is not None and before <= best.run.validation_mse
     network = origin.network if origin is not None and kept else best.network
     facts = {
@@ -243,9 +248,13 @@ def _task(
     return _Task(array, panel, context, horizon, trained_on, method)
 
 
-def _ways(model: str, lr: float | None, batch: int | None, augment: bool) -> list[Training]:
-    """The trainings that validation chooses from; a learning rate that is given leaves one."""
-    ways = trainings(model, augment)
+def _trainings(model: str, lr: float | None, batch: int | None) -> list[Training]:
+    """The published ways to train it; a learning rate that is given leaves one."""
+    ways = list(STUDENTS[model].trainings())
     if lr is not None:
         ways = [replace(ways[0], lr=lr)]
     return ways if batch is None else [replace(way, batch=batch) for way in ways]
+
+
+def _error(candidate: _Candidate) -> float:
+    return candidate.run.validation_mse
