@@ -70,7 +70,7 @@ def distill(
     data: Annotated[
         str | None, Argument(help="Registry name, path of a text or .parquet table, or folder of parquet files.")
     ] = None,
-    method: Annotated[str | None, Option(help="Method; see 'hdt cite'.")] = None,
+    method: Annotated[str | None, Option(help="Method; see 'hdt cite'. auto: what we would take for networks.")] = None,
     length: Annotated[int | None, Option(help="M, synthetic steps.")] = None,
     sequences: Annotated[int | None, Option(help="N, synthetic sequences; 2 for one channel.")] = None,
     channels: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
 
 from hdt.data import registry
-from hdt.distillation.methods import METHODS
+from hdt.distillation.methods import METHODS, named
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.start import STARTS
@@ -72,7 +72,8 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     :class:`InputError` naming the first setting that is unknown or out of range.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    method = METHODS[given.get("method", "hdt")]
+    given["method"] = named(given.get("method", "hdt"))
+    method = METHODS[given["method"]]
     entry = registry.find(data) if isinstance(data, str) else None
     if real_channels is None and entry is not None:
         real_channels = entry.shape[1]

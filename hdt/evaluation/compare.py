@@ -16,7 +16,7 @@ import pandas as pd
 from hdt.data import datasets
 from hdt.data.series import Panel
 from hdt.distillation import config
-from hdt.distillation.methods import METHODS
+from hdt.distillation.methods import METHODS, named
 from hdt.evaluation import naive, published
 from hdt.evaluation.cells import Cell, Work, by_workers, in_turn
 from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, check, summary
@@ -122,7 +122,7 @@ def _found(
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:
-    names = list(METHODS) if asked is None else list(dict.fromkeys(asked))
+    names = list(METHODS) if asked is None else list(dict.fromkeys(map(named, asked)))
     for name in names:
         if name != "full":
             METHODS[name]  # refuses an unknown one
