@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Ready
+from conftest import SMALL, Ready, make_frame
 from sklearn.cluster import KMeans
 from sklearn.metrics.pairwise import paired_cosine_distances
 from test_experts import decomposed, dlinear_forecast, dlinear_gradient
 from test_rivals import WEIGHTS, H, L, by_output_unit, cut, double, draws, matching, value
 
+import hdt
 from hdt.objective import Problem
 from hdt.objective.ddtime import DDTime, value_term
 from hdt.objective.stemdist import STemDist, clusters, part
@@ -202,3 +203,14 @@ def test_the_patch_student_takes_more_memory() -> None:
     patches, linear = (TimeDC(TimeDC.Options(), Problem(L, H, 12, name)) for name in ("xpatch", "dlinear"))
     assert TimeDC.backbone == "xpatch"
     assert patches.graph_bytes(2, 5) == 22 * linear.graph_bytes(2, 5)
+
+
+def test_few_channels_stand_for_clusters_of_many() -> None:
+    """Of the training part alone: what comes after it changes no byte."""
+    small = {name: value for name, value in SMALL.items() if name != "k"}
+    frame = make_frame(columns=tuple("abcdef"))
+    poisoned = frame.copy()
+    poisoned.iloc[280:] = np.nan
+    first, second = (hdt.distill(given, method="stemdist", channels=2, **small) for given in (frame, poisoned))
+    assert first.values.shape == (1, 48, 2) and np.isfinite(first.values).all()
+    assert first.values.tobytes() == second.values.tobytes()

@@ -33,7 +33,7 @@ QUICK = {
     "condtsf": EXPERTS,
     "ddtime-like": EXPERTS,
     "timedc-like": {**EXPERTS, "target_epochs": 2, "steps_synthetic": 3},
-    "stemdist": {"iterations": 60, "learning_rate": 0.05, "matches": 1},
+    "stemdist": {"iterations": 60, "learning_rate": 0.1, "matches": 1},
     "cfm": {"iterations": 60, "learning_rate": 0.05, "teacher_epochs": 1, "batches": 2},
     "none": {"iterations": 0},
 }
