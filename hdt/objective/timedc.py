@@ -31,11 +31,12 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from hdt.maths import spectrum
 from hdt.maths.windows import spread
 from hdt.objective.trajectory import Trajectories, TrajectoryMatching, TrajectoryOptions
-from hdt.students.dlinear import moving_average
+from hdt.students.dlinear import MOVING_AVERAGE_STEPS
 from hdt.system.options import SIZE
 from hdt.system.parts import Method
 
@@ -111,5 +112,6 @@ class TimeDC(TrajectoryMatching):
 
 def amplitudes(every: Float[Tensor, "B window C"]) -> Float[Tensor, "2 F"]:
     """Mean amplitudes of trend and residual over windows and channels."""
-    trend = moving_average(every.transpose(1, 2)).transpose(1, 2)
-    return torch.stack([spectrum.rfft(part).abs().mean(dim=(0, 2)) for part in (trend, every - trend)])
+    x, half = every.transpose(1, 2), MOVING_AVERAGE_STEPS // 2
+    trend = functional.avg_pool1d(functional.pad(x, (half, half), mode="replicate"), MOVING_AVERAGE_STEPS, stride=1)
+    return torch.stack([spectrum.rfft(part.transpose(1, 2)).abs().mean(dim=(0, 2)) for part in (trend, x - trend)])

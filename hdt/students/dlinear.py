@@ -19,12 +19,6 @@ from hdt.students.contract import Student, Training
 MOVING_AVERAGE_STEPS = 25
 
 
-def moving_average(x: Float[Tensor, "B C L"]) -> Float[Tensor, "B C L"]:
-    """The mean of 25 steps around each; the first and the last repeat beyond the ends."""
-    half = (MOVING_AVERAGE_STEPS - 1) // 2
-    return functional.avg_pool1d(functional.pad(x, (half, half), mode="replicate"), MOVING_AVERAGE_STEPS, stride=1)
-
-
 class DLinear(Student):
     """Decomposition-linear forecaster; 2·(L·H + H) parameters whatever the number of channels."""
 
@@ -38,5 +32,7 @@ class DLinear(Student):
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         x = context.transpose(1, 2)
-        trend = moving_average(x)
+        half = (MOVING_AVERAGE_STEPS - 1) // 2
+        padded = functional.pad(x, (half, half), mode="replicate")
+        trend = functional.avg_pool1d(padded, MOVING_AVERAGE_STEPS, stride=1)
         return (self.seasonal(x - trend) + self.trend(trend)).transpose(1, 2)
