@@ -8,8 +8,8 @@ windows and channels, by the cosine of the angle between the real and the synthe
 
 Formulas and code (uestc-liuzq/STdistillation) do not agree, hence the name ``timedc-like``. The paper adds a frequency
 term on features within its student, a curriculum of matches from easy to hard, and a task loss; the code has none of
-these. It draws contexts and horizons of its synthetic windows by two permutations, so that they do not belong together,
-and its optimiser is given a tensor that asks for no gradient. Ours are: the frequency term on the windows themselves,
+these. It draws contexts and horizons of its synthetic windows separately, so that they do not belong together, and
+nothing marks the tensor that its optimiser is given as learned. Ours are: the frequency term on the windows themselves,
 so that any student may be the backbone, and on amplitudes, for phases of different windows have no common meaning;
 contexts with their own horizons; Adam instead of SGD with momentum 0.5; no curriculum, and no task loss but
 ``real_weight``, which is 0.
