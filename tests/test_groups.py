@@ -33,6 +33,7 @@ OWN = {
     "nsd-wiener": {**CHEAP, "group": 2, "instance_rank": 1, "cycle_rank": 1, "channel_rank": 2},
     "condtsf": {"experts": 1, "expert_epochs": 2, "max_start": 1},
     "dc": {"matches": 1},
+    "stemdist": {"matches": 1},
 }
 OPTIONS = {
     "fred": {"period": 5, "kept": 10, "mask": "channel"},

@@ -31,6 +31,9 @@ QUICK = {
     "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
     "mtt": EXPERTS,
     "condtsf": EXPERTS,
+    "ddtime-like": EXPERTS,
+    "timedc-like": {**EXPERTS, "target_epochs": 2, "steps_synthetic": 3},
+    "stemdist": {"iterations": 60, "learning_rate": 0.1, "matches": 1},
     "cfm": {"iterations": 60, "learning_rate": 0.05, "teacher_epochs": 1, "batches": 2},
     "none": {"iterations": 0},
 }
@@ -186,6 +189,7 @@ STATEFUL = [
     {"method": "mtt", **QUICK["mtt"]},
     {"method": "condtsf", **QUICK["condtsf"]},
     {"method": "dc", **QUICK["dc"], "matches": 3},
+    {"method": "stemdist", "matches": 2},
     {"method": "fred-wiener", "period": 6, "features": 8, "draws": 4},
     {"method": "cfm", **QUICK["cfm"]},
 ]

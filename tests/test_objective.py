@@ -276,6 +276,9 @@ def test_windows_are_drawn_from_all_of_all_sub_series() -> None:
         ("harmonic", {"window_stride": 3, "steps_synthetic": 2}, 4 * 10 * 2 * 4 * 7 * 5),
         ("mtt", {"steps_synthetic": 3, "inner_batch": 5}, 4 * 10 * 3 * 5 * 7 * 5),
         ("mtt", {"steps_synthetic": 3, "inner_batch": 50}, 4 * 10 * 3 * 12 * 7 * 5),
+        ("stemdist", {}, 4 * 10 * 12 * 7 * 5),
+        ("ddtime-like", {"steps_synthetic": 3, "inner_batch": 5}, 4 * 10 * 3 * 5 * 7 * 5),
+        ("timedc-like", {"steps_synthetic": 3, "inner_batch": 5}, 4 * 10 * 3 * 5 * 7 * 5),
     ],
 )
 def test_the_memory_of_a_loss_is_that_of_its_windows(name: str, options: dict[str, int], expected: int) -> None:

@@ -339,7 +339,7 @@ def test_dc_matches_along_a_training_on_the_synthetic_windows() -> None:
 def test_dc_counts_its_matches_and_draws_real_windows_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def spy(_: object, weights: torch.Tensor, batch: torch.Tensor, differentiable: bool) -> torch.Tensor:
+    def spy(_: object, weights: torch.Tensor, batch: torch.Tensor, differentiable: bool, *__: object) -> torch.Tensor:
         seen.append((differentiable, batch))
         return weights.clone()
 

@@ -21,10 +21,8 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
-from torch.func import functional_call
 
-from hdt.objective.trajectory import Trajectories, TrajectoryMatching, TrajectoryOptions
-from hdt.students import unflatten
+from hdt.objective.trajectory import Trajectories, TrajectoryMatching, TrajectoryOptions, forecast
 from hdt.system.parts import Method
 
 
@@ -82,9 +80,3 @@ class CondTSF(TrajectoryMatching):
             target = forecast(known, revised[:, start - context : start], expert)
             revised[:, block] += self.options.value_rate * (target - revised[:, block])
         return revised
-
-
-def forecast(known: Trajectories, contexts: Float[Tensor, "B L C"], expert: int) -> Float[Tensor, "B H C"]:
-    """The fully trained expert's forecast."""
-    weights = unflatten(known.experts.checkpoints[expert, -1], known.student)
-    return functional_call(known.student, weights, (contexts,))

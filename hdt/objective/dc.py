@@ -11,10 +11,12 @@ recipes/LOG.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -42,11 +44,35 @@ class RealWindows(Known):
     student: Student
 
 
+@dataclass(frozen=True)
+class Part:
+    """Channels that are matched together: which synthetic ones, the means of real ones that they stand for, and how
+    much each counts. By default all of both, and alike."""
+
+    channels: Int[Tensor, " g"] | None = None
+    means: Float[Tensor, "C g"] | None = None
+    importance: Float[Tensor, " g"] | None = None
+
+    def synthetic(self, every: Float[Tensor, "B window C_s"]) -> Float[Tensor, "B window g"]:
+        """Its channels of synthetic windows."""
+        return every if self.channels is None else every[:, :, self.channels]
+
+    def real(self, every: Float[Tensor, "B window C"]) -> Float[Tensor, "B window g"]:
+        """What they stand for of real windows."""
+        return every if self.means is None else every @ self.means
+
+    def gradient(
+        self, student: Student, theta: Float[Tensor, " P"], batch: Float[Tensor, "B window g"], differentiable: bool
+    ) -> Float[Tensor, " P"]:
+        """Gradient of the forecast error at the weights θ."""
+        return forecast_gradient(student, theta.detach().requires_grad_(), batch, differentiable, self.importance)
+
+
 class GradientCosine(Objective[RealWindows]):
     """The matching loss of DC. The state holds the current weights θ and the number of matches so far."""
 
     name = "dc"
-    Options = DCOptions
+    Options: ClassVar[type[DCOptions]] = DCOptions
     citation = """@inproceedings{zhao2021dc,
   author    = {Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan},
   title     = {Dataset Condensation with Gradient Matching},
@@ -77,26 +103,38 @@ class GradientCosine(Objective[RealWindows]):
     ) -> Scored:
         options, problem, student = self.options, self.problem, known.student
         own = windows(synthetic, problem.context, problem.horizon).flatten(0, 1)
-        matched = state.get("matched", torch.tensor(0))
-        if matched % options.matches == 0:
+        matched = int(state.get("matched", 0))
+        state, parts = self.divide(known, synthetic.shape[2], state, generator)
+        turn, at = divmod(matched, len(parts))
+        part = parts[at]
+        if at == 0 and turn % options.matches == 0:
             seed = int(torch.randint(2**31, (), generator=generator))
             fresh = build(problem.backbone, problem.context, problem.horizon, synthetic.shape[2], seed)
             theta = flatten(fresh).to(synthetic)
+        elif at == 0:
+            theta = self.trained(student, state["theta"], own.detach(), parts)
         else:
             theta = state["theta"]
-            for _ in range(options.network_steps):
-                theta = theta - options.network_lr * gradient(student, theta, own.detach(), differentiable=False)
         chosen = torch.randint(len(known.real), (options.batch,), generator=generator).to(synthetic.device)
-        target = gradient(student, theta, known.real[chosen], differentiable=False)
-        loss = distance(student, gradient(student, theta, own, differentiable=True), target)
-        return Scored(loss, {"cosine": loss.detach()}, {"theta": theta, "matched": matched + 1})
+        target = part.gradient(student, theta, part.real(known.real[chosen]), differentiable=False)
+        loss = distance(student, part.gradient(student, theta, part.synthetic(own), differentiable=True), target)
+        return Scored(loss, {"cosine": loss.detach()}, {**state, "theta": theta, "matched": torch.tensor(matched + 1)})
 
+    def trained(
+        self, student: Student, theta: Float[Tensor, " P"], own: Float[Tensor, "B window C"], parts: Sequence[Part]
+    ) -> Float[Tensor, " P"]:
+        """The weights after the steps between matches, each on every part in turn."""
+        for part in [*parts] * self.options.network_steps:
+            step = part.gradient(student, theta, part.synthetic(own), differentiable=False)
+            theta = theta - self.options.network_lr * step
+        return theta
 
-def gradient(
-    student: Student, theta: Float[Tensor, " P"], batch: Float[Tensor, "B window C"], differentiable: bool
-) -> Float[Tensor, " P"]:
-    """Gradient of the forecast error at the weights θ."""
-    return forecast_gradient(student, theta.detach().requires_grad_(), batch, differentiable)
+    def divide(
+        self, known: RealWindows, channels: int, state: State, generator: torch.Generator
+    ) -> tuple[State, Sequence[Part]]:
+        """What is matched in turn, of that many synthetic channels, and the state with what that takes; here all at
+        once."""
+        return state, [Part()]
 
 
 def distance(student: Student, first: Float[Tensor, " P"], second: Float[Tensor, " P"]) -> Tensor:

@@ -24,10 +24,11 @@ import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
+from torch.func import functional_call
 
 from hdt.maths.windows import windows
 from hdt.objective.contract import Known, Objective, Scored, State
-from hdt.students import Student, backbone, forecast_error, forecast_gradient
+from hdt.students import Student, backbone, forecast_error, forecast_gradient, unflatten
 from hdt.system.machine import cache_folder
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
@@ -118,6 +119,7 @@ class TrajectoryMatching(Objective[Trajectories]):
         epoch = int(torch.randint(options.max_start, (), generator=generator))
         first, target = checkpoints[expert, epoch], checkpoints[expert, epoch + options.target_epochs]
         every = windows(synthetic, self.problem.context, self.problem.horizon).flatten(0, 1)
+        beside = self.beside(known, every, expert)
         every = self.relabel(known, every, expert)
         theta = first.detach().requires_grad_()
         for _ in range(options.steps_synthetic):
@@ -129,7 +131,9 @@ class TrajectoryMatching(Objective[Trajectories]):
         if options.real_weight:
             chosen = torch.randint(len(known.real), (options.expert_batch,), generator=generator).to(theta.device)
             guide = forecast_error(known.student, theta, known.real[chosen])
-            loss, terms["real"] = loss + options.real_weight * guide, guide.detach()
+            beside["real"] = options.real_weight, guide
+        for name, (weight, term) in beside.items():
+            loss, terms[name] = loss + weight * term, term.detach()
         return Scored(loss, terms, state)
 
     def relabel(
@@ -138,5 +142,17 @@ class TrajectoryMatching(Objective[Trajectories]):
         """The windows that the inner steps train on; here the synthetic ones as they are."""
         return every
 
+    def beside(
+        self, known: Trajectories, every: Float[Tensor, "B window C"], expert: int
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Terms of the synthetic windows beside the trajectory, by name, with their weights; here none."""
+        return {}
+
     def graph_bytes(self, instances: int, channels: int) -> int:
         return self._graph_bytes(instances, channels, 1, self.options.steps_synthetic, self.options.inner_batch)
+
+
+def forecast(known: Trajectories, contexts: Float[Tensor, "B L C"], expert: int) -> Float[Tensor, "B H C"]:
+    """The fully trained expert's forecast."""
+    weights = unflatten(known.experts.checkpoints[expert, -1], known.student)
+    return functional_call(known.student, weights, (contexts,))

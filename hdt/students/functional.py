@@ -36,21 +36,30 @@ def unflatten(vector: Float[Tensor, " P"], student: Student) -> dict[str, Tensor
 
 
 def forecast_error(
-    student: Student, weights: Float[Tensor, " P"], batch: Float[Tensor, "B window C"]
+    student: Student,
+    weights: Float[Tensor, " P"],
+    batch: Float[Tensor, "B window C"],
+    importance: Float[Tensor, " C"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean squared forecast error on a batch of windows, at flat ``weights``."""
+    """Mean squared forecast error on a batch of windows, at flat ``weights``; ``importance`` multiplies channels."""
     context, horizon = batch[:, : student.context], batch[:, student.context :]
     forecast = torch.func.functional_call(student, unflatten(weights, student), (context,))
-    return nn.functional.mse_loss(forecast, horizon)
+    if importance is None:
+        return nn.functional.mse_loss(forecast, horizon)
+    return ((forecast - horizon).square() * importance).mean()
 
 
 def forecast_gradient(
-    student: Student, weights: Float[Tensor, " P"], batch: Float[Tensor, "B window C"], differentiable: bool
+    student: Student,
+    weights: Float[Tensor, " P"],
+    batch: Float[Tensor, "B window C"],
+    differentiable: bool,
+    importance: Float[Tensor, " C"] | None = None,
 ) -> Float[Tensor, " P"]:
-    """Gradient of the mean squared forecast error on a batch of windows, at flat ``weights``.
+    """Gradient of :func:`forecast_error` at flat ``weights``.
 
     ``weights`` must require gradients; ``differentiable`` keeps the graph for a second derivative.
     """
-    error = forecast_error(student, weights, batch)
+    error = forecast_error(student, weights, batch, importance)
     (gradient,) = torch.autograd.grad(error, weights, create_graph=differentiable)
     return gradient
