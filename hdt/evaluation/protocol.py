@@ -115,12 +115,16 @@ class Evaluator:
 
         Raises :class:`hdt.training.loop.Diverged`.
         """
+        series = self.seen(series)
+        network = build(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
+        return network, fit(network, series, self.val, seed, training, running)
+
+    def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
+        """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
         series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
         if series.shape[-1] == self.whole:  # each stands for its own
             series = series[..., list(sample(self.whole))] if self.panel.channels < self.whole else series
-        series = self._alone(series)
-        network = build(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
-        return network, fit(network, series, self.val, seed, training, running)
+        return self._alone(series)
 
     def test_errors(self, network: Student) -> Score:
         """``mse``, ``mae`` and ``mase`` over the test part."""
