@@ -37,7 +37,7 @@ from hdt.training.loop import Diverged
 
 SETS = ("distilled", "segment", "tenth", "full")
 SHARE = 10  # one window in so many
-FAILED: Score = {name: math.nan for name in ("mse", "mae", "mase", "validation_mse", "train_seconds")}
+FAILED: Score = dict.fromkeys(("mse", "mae", "mase", "validation_mse", "train_seconds"), math.nan)
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def agreement(
     require(count >= 2, f"{count} configuration(s): two at least can be put in order")
     rng = np.random.default_rng(seed)
     drawn = np.array([_correlations(small[some], full[some]) for some in rng.integers(count, size=(draws, count))])
-    bounds = np.full((2, 2), np.nan) if draws == 0 else np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    (low, low2), (high, high2) = np.nanquantile(drawn, [0.025, 0.975], axis=0) if draws else np.full((2, 2), np.nan)
     kendall, spearman = _correlations(small, full)
     chosen, best = full[small.argmin()], full.min()
     regret = float(chosen / best - 1) if np.isfinite(chosen) else math.inf
-    return Agreement(count, kendall, *map(float, bounds[:, 0]), spearman, *map(float, bounds[:, 1]), regret)
+    return Agreement(count, kendall, float(low), float(high), spearman, float(low2), float(high2), regret)
 
 
 def _correlations(small: np.ndarray, full: np.ndarray) -> tuple[float, float]:

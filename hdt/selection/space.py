@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from hdt.system.yaml12 import read_yaml
 
 TRAINING = [field.name for field in fields(Training)]
 CHECKED = 2  # windows that every student forecasts before a search begins
-UNENDING = (math.inf, -math.inf)
 EXPECTED = "expected a value, a list of choices, {range: [low, high]} or {log: [low, high]}"
 
 
@@ -194,11 +192,11 @@ def _parameter(name: Any, value: Any, known: frozenset[str] | None, place: str) 
     what = f"{place}{name}={shortened(value)}: "
     kind, listed = "choices", list(value) if isinstance(value, list | tuple) else [value]
     if isinstance(value, Mapping):
-        ((kind, ends),) = value.items() if len(value) == 1 else [("", None)]
-        require(kind in ("range", "log") and isinstance(ends, list | tuple) and len(ends) == 2, what + EXPECTED)
-        listed = list(ends)
-    plain = [isinstance(each, bool | int | float | str) and each == each and each not in UNENDING for each in listed]
-    require(len(plain) > 0 and all(plain), what + EXPECTED)
+        kind, ends = next(iter(value.items()), ("", None))
+        pair = isinstance(ends, list | tuple) and len(ends) == 2
+        require(len(value) == 1 and kind in ("range", "log") and pair, what + EXPECTED)
+        listed = list(ends)  # type: ignore[arg-type]
+    require(len(listed) > 0 and all(map(_plain, listed)), what + EXPECTED)
     if name in TRAINING:
         try:
             listed = [getattr(validated(TrainingValues, {name: each}), name) for each in listed]
@@ -211,6 +209,10 @@ def _parameter(name: Any, value: Any, known: frozenset[str] | None, place: str) 
     require(numbers and low < high, f"{what}expected two numbers, the lower one first")
     require(kind == "range" or low > 0, f"{what}log takes positive numbers")
     return Between(low, high, kind == "log")
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _drawn(parameter: Parameter, generator: np.random.Generator) -> Any:
