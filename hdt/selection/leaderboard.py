@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,7 +61,7 @@ def rows(found: Any) -> list[Row]:
 
 
 def order(row: Row) -> tuple[bool, float, int, float, int]:
-    """Those on all data first, by their validation error there; then complete, pruned, diverged ones, each by theirs."""
+    """Those on all data first, by their validation error there; then complete, pruned, diverged ones by theirs."""
     full = math.inf if row.full is None or math.isnan(row.full["validation_mse"]) else row.full["validation_mse"]
     own = math.inf if math.isnan(row.validation_mse) else row.validation_mse
     return row.full is None, full, study.STATUSES.index(row.status), own, row.trial
@@ -75,9 +74,12 @@ def table(ordered: list[Row]) -> pd.DataFrame:
         own = {"rank": n, "student": row.configuration.student, "status": row.status, "trial": row.trial}
         own |= {"validation_mse": row.validation_mse, "train_seconds": row.train_seconds}
         full = {f"full_{name}": value for name, value in (row.full or {}).items()}
-        lines.append({**own, **full, **row.configuration.values})
-    parameters = [name for row in ordered for name in row.configuration.values]
-    return pd.DataFrame(lines).reindex(columns=[*COLUMNS, *dict.fromkeys(parameters)])
+        lines.append({**own, **full})
+    found = pd.DataFrame(lines).reindex(columns=COLUMNS)
+    for name in dict.fromkeys(name for row in ordered for name in row.configuration.values):
+        values = [row.configuration.values.get(name) for row in ordered]
+        found[name] = pd.Series(values, dtype=object)  # whole numbers stay so
+    return found
 
 
 def parameters(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def as_json(found: pd.DataFrame, agreement: Agreement | None) -> dict[str, Any]:
 
 
 def draw(found: pd.DataFrame, agreement: Agreement | None, title: str) -> Figure:
-    """Left: validation error by trial, and the best so far. Right: the best few, on the distilled set and on all data."""
+    """Left: validation errors by trial, and the best so far. Right: the best few, on the distilled set and on all."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     students = list(dict.fromkeys(found.sort_values("student")["student"]))
