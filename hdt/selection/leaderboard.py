@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hdt.evaluation.figures import PALETTE
 from hdt.evaluation.protocol import Score
@@ -160,6 +161,7 @@ def _trials(ax: Axes, found: pd.DataFrame, colors: Mapping[str, str]) -> None:
     best = complete["validation_mse"].cummin()
     last = max(found["trial"].max() + 1, 1)
     ax.step([*complete["trial"], last], [*best, best.iloc[-1]], where="post", color=MARK, lw=1, label="best so far")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="trial", ylabel="validation MSE, trained on the distilled set")
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -172,5 +174,6 @@ def _finalists(ax: Axes, few: pd.DataFrame, colors: Mapping[str, str]) -> None:
         ax.plot(*place, "o", ms=6, color=colors[row["student"]])
         ax.annotate(str(row["rank"]), place, xytext=(5, 4), textcoords="offset points", fontsize=8)
     ax.margins(0.15)
+    ax.locator_params(nbins=5)
     ax.set(xlabel="validation MSE, trained on the distilled set", ylabel="validation MSE, trained on all data")
     ax.spines[["top", "right"]].set_visible(False)

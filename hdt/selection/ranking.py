@@ -67,23 +67,38 @@ def agreement(
     small, full = (np.where(np.isnan(each), np.inf, each) for each in (small, full))
     count = len(small)
     require(count >= 2, f"{count} configuration(s): two at least can be put in order")
-    rng = np.random.default_rng(seed)
-    drawn = np.array([_correlations(small[some], full[some]) for some in rng.integers(count, size=(draws, count))])
-    (low, low2), (high, high2) = np.nanquantile(drawn, [0.025, 0.975], axis=0) if draws else np.full((2, 2), np.nan)
-    kendall, spearman = _correlations(small, full)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
+    bounds = [_bounds(found) for found in correlations(small, full, drawn)]
+    kendall, spearman = (float(found[0]) for found in correlations(small, full, np.ones((1, count))))
     chosen, best = full[small.argmin()], full.min()
     regret = float(chosen / best - 1) if np.isfinite(chosen) else math.inf
-    return Agreement(count, kendall, float(low), float(high), spearman, float(low2), float(high2), regret)
+    return Agreement(count, kendall, *bounds[0], spearman, *bounds[1], regret)
 
 
-def _correlations(small: np.ndarray, full: np.ndarray) -> tuple[float, float]:
-    """τ-b and ρ; NaN where one of them is the same for all."""
-    from scipy import stats
+def correlations(
+    a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], weights: np.ndarray
+) -> tuple[Float[np.ndarray, " draws"], Float[np.ndarray, " draws"]]:
+    """Kendall's τ-b and Spearman's ρ of samples in which each pair stands as often as a row of ``weights`` [draws, n]
+    says; NaN where ``a`` or ``b`` is the same for all."""
+    from scipy.stats import rankdata
 
-    if len(set(small)) == 1 or len(set(full)) == 1:
-        return math.nan, math.nan
-    ranks = stats.rankdata(small), stats.rankdata(full)
-    return float(stats.kendalltau(*ranks).statistic), float(np.corrcoef(*ranks)[0, 1])
+    over_a, over_b = (np.sign(np.subtract.outer(ranks, ranks)) for ranks in (rankdata(a), rankdata(b)))
+
+    def pairs(signs: np.ndarray) -> np.ndarray:
+        return (weights @ signs * weights).sum(axis=1)
+
+    centred = [weights @ signs.T for signs in (over_a, over_b)]  # twice the ranks, whose weighted mean is zero
+    with np.errstate(invalid="ignore"):
+        kendall = pairs(over_a * over_b) / np.sqrt(pairs(over_a**2) * pairs(over_b**2))
+        first, second = ((weights * own**2).sum(axis=1) for own in centred)
+        spearman = (weights * centred[0] * centred[1]).sum(axis=1) / np.sqrt(first * second)
+    return kendall, spearman
+
+
+def _bounds(drawn: np.ndarray) -> tuple[float, float]:
+    told = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(told, [0.025, 0.975]) if len(told) else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def training_set(name: str, distilled: Distilled, evaluator: Evaluator, seed: int) -> Float[Tensor, "N M C"]:
