@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -24,10 +26,10 @@ from hdt.evaluation.protocol import Evaluator
 from hdt.maths.windows import windows
 from hdt.selection import leaderboard, ranking, study
 from hdt.selection.ranking import agreement, agreements, rank, training_set
-from hdt.selection.space import Between, Choices, Configuration, Space
+from hdt.selection.space import TRAINING, Between, Choices, Configuration, Space
 from hdt.students import STUDENTS, Training, build
 from hdt.system import folders
-from hdt.training.fit import fit
+from hdt.training.fit import errors, fit
 from hdt.training.loop import Diverged
 
 Run = Callable[..., Result]
@@ -234,31 +236,43 @@ def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distille
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize(("stop", "look"), [(1, 2), (4, 1), (6, 1)])
 def test_an_interrupted_search_ends_as_one_in_one_go(
-    distilled: hdt.Distilled, stop: int, blank: None, monkeypatch: pytest.MonkeyPatch
+    distilled: hdt.Distilled, stop: int, look: int, blank: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Interrupted at a look of a trial, or of the training on all data, and given more trials later."""
     whole = hdt.search(distilled, SPACE, trials=7, top=1)
-    calls, trained = [], Evaluator.trained
+    looks: list[int] = []
+    trained = Evaluator.trained
 
-    def until(self: Evaluator, student: str, *rest: Any) -> Any:
-        calls.append(student)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        return trained(self, student, *rest)
+    def until(self: Evaluator, student: str, series: Any, seed: int, training: Any, running: Any, more: Any) -> Any:
+        looks.append(0)
+
+        def watch(step: int, steps: int, value: float) -> None:
+            looks[-1] += 1
+            if len(looks) == stop and looks[-1] == look:
+                raise KeyboardInterrupt
+            if running.watch is not None:
+                running.watch(step, steps, value)
+
+        return trained(self, student, series, seed, training, replace(running, watch=watch), more)
 
     monkeypatch.setattr(Evaluator, "trained", until)
+    monkeypatch.setenv("HDT_CACHE_DIR", "another")
     with pytest.raises(KeyboardInterrupt):
         hdt.search(distilled, SPACE, trials=5, top=1, out="s")
+    assert len(looks) == stop
     hdt.search(distilled, SPACE, trials=5, top=1, out="s")
+    assert looks[stop - 1] == look and looks[stop] < max(looks)  # it went on from there
     found = hdt.search(distilled, SPACE, trials=7, top=1, out="s")
     drop = ["train_seconds", "full_train_seconds"]
     pd.testing.assert_frame_equal(found.table.drop(columns=drop), whole.table.drop(columns=drop))
-    count = len(calls)
+    count = len(looks)
     hdt.search(distilled, SPACE, trials=7, top=1, out="s")
-    assert len(calls) == count  # nothing is trained twice, on all data neither
+    assert len(looks) == count  # nothing is trained twice, on all data neither
     hdt.search(distilled, {"dlinear": SPACE["dlinear"]}, trials=1, top=0, out="s")
-    assert len(calls) == count + 1  # another study, in the same file
+    assert len(looks) == count + 1  # another study, in the same file
+    assert not list(Path("s").glob(".*"))
 
 
 def test_a_trial_that_was_not_yet_drawn_is_dropped(distilled: hdt.Distilled) -> None:
@@ -453,3 +467,46 @@ def test_a_damaged_study_and_a_busy_folder_are_refused(saved: Path, run: Run) ->
         refused(run("search", saved, "--space", "s.json", "--trials", 1), "another search is at work here")
     (target / study.FILE).write_bytes(b"no database" * 100)
     refused(run("search", saved, "--space", "s.json", "--trials", 1), "study.db: cannot be opened as a study")
+
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    space = Space.read(RECIPES / "ranking-space.yaml")
+    assert len(space.students) == 8
+    series = torch.tensor(make_frame(200).to_numpy(), dtype=torch.float32)
+    for student in list(space.students)[4:]:
+        for end in (0, 1):
+            keywords = {name: p.ends[end] for name, p in space.students[student].items() if name not in TRAINING}
+            network = build(student, 24, 6, 2, 0, **keywords)
+            alone = network.eval()(series[None, :24])
+            torch.testing.assert_close(alone[..., 1:], network(series[None, :24, 1:]))  # each channel by itself
+            if student != "architectures:NLinear":  # level and scale come back
+                torch.testing.assert_close(network(3 * series[None, :24] + 5), 3 * alone + 5, atol=1e-3, rtol=1e-3)
+        usual = build(student, 24, 6, 2, 0)
+        before = errors(usual, series).mse
+        assert fit(usual, series[None], series, 0, Training(lr=1e-2, min_steps=30, epochs=1)).validation_mse < before
+    sys.modules.pop("architectures")
+
+
+def test_the_recipe_ranks_and_draws(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(RECIPES))
+    import ranking as recipe
+
+    words = ["ranking.py", str(saved), "--out", "ranks.csv", "--space", "s.json", "--each", "2"]
+    monkeypatch.setattr(sys, "argv", words)
+    recipe.main()
+    table = pd.read_csv("ranks.csv")
+    assert len(table) == 16 and table.groupby("student")["values"].nunique().tolist() == [2, 2]
+    said = capsys.readouterr().out
+    assert "0/16 dlinear on distilled, seed 0" in said and said.count("| tenth |") == 2
+    table[:-1].to_csv("ranks.csv", index=False)  # one that is not complete is left out
+    monkeypatch.setattr(sys, "argv", [*words, "--draw"])
+    recipe.main()
+    assert "ranks.png" in capsys.readouterr().out and Path("ranks.png").exists()
+    assert len(recipe.whole(table[:-1])) == 12
+    sys.modules.pop("ranking")

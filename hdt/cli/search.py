@@ -45,7 +45,7 @@ def search(
 
     run = run.resolve() if run.name in ("", "..") else run
     out = out or run.with_name(f"{run.name}-search")
-    with progress_bar() as bar, resumable("the trial it was at"):
+    with progress_bar() as bar, resumable("the last look at the validation part"):
         task = bar.add_task("searching", total=None)
         found = explore(
             run, space, trials=trials, top=top, prune=not no_prune, seed=seed, data=data, device=device, out=out,

@@ -194,14 +194,12 @@ def _known(file: Path) -> dict[str, dict[Any, Any]]:
 def agreements(table: pd.DataFrame, truth: str = "mse", chosen_by: str = "validation_mse") -> pd.DataFrame:
     """For every small set and seed of :func:`rank`: how the errors that one would choose by there order what
     ``truth`` says on all data, mean over seeds of that; a row of :class:`Agreement` each."""
-    label = table["student"] + " " + table["values"]
-    wide = table.assign(label=label).pivot_table(
-        index="label", columns=["trained_on", "seed"], values=[truth, chosen_by], dropna=False
-    )
+    errors = table.set_index(["student", "values", "trained_on", "seed"])[list({truth, chosen_by})]
+    wide = errors.unstack(["trained_on", "seed"])
     full = wide[truth]["full"].mean(axis=1, skipna=False)
     rows = []
     for name, seed in sorted({(n, s) for n, s in wide[chosen_by].columns if n != "full"}):
-        errors = wide[chosen_by][name][seed]
-        found = agreement(errors.to_numpy(float), full.to_numpy(float))
+        small = wide[chosen_by][name][seed]
+        found = agreement(small.to_numpy(float), full.to_numpy(float))
         rows.append({"trained_on": name, "seed": seed, **asdict(found)})
     return pd.DataFrame(rows)

@@ -91,8 +91,14 @@ def search(
             watch(label, done, total)
 
     def train(own: Configuration, look: WatchStep) -> Score:
-        running = Running(watch=look)
-        _, run = evaluator.trained(own.student, distilled.values, seed, own.training, running, own.keywords)
+        file = _checkpoint(evaluator, own, seed, folder)
+        running = Running(watch=look, checkpoint=file)
+        try:
+            _, run = evaluator.trained(own.student, distilled.values, seed, own.training, running, own.keywords)
+        except study.Pruned:
+            if file is not None:
+                file.unlink(missing_ok=True)
+            raise
         return {"validation_mse": run.validation_mse, "train_seconds": run.seconds}
 
     with study.opened(folder, _name(distilled, evaluator, space, seed, prune)) as found:
@@ -127,11 +133,15 @@ def _title(distilled: Distilled, rows: list[leaderboard.Row]) -> str:
     return f"{info.data.name} by {info.settings.method}, {info.settings.context}→{info.settings.horizon}: {told}"
 
 
+def _checkpoint(evaluator: Evaluator, own: Configuration, seed: int, folder: Path | None) -> Path | None:
+    """From which an interrupted training of a configuration goes on."""
+    return None if folder is None else folder / f".{ranking.key(evaluator, own, seed)}.checkpoint"
+
+
 def _on_all(evaluator: Evaluator, own: Configuration, seed: int, folder: Path | None) -> Score:
     """The score of a configuration that is trained on all data, kept in the user cache; NaN where that diverges."""
-    key = ranking.key(evaluator, own, seed)
-    file = cache_folder() / "evaluations" / f"full-{key}.json"
-    running = Running(checkpoint=None if folder is None else folder / f".{key}.checkpoint")
+    file = cache_folder() / "evaluations" / f"full-{ranking.key(evaluator, own, seed)}.json"
+    running = Running(checkpoint=_checkpoint(evaluator, own, seed, folder))
     try:
         return cached(file, lambda: ranking.score(evaluator, own, evaluator.train[None], seed, running))
     except Diverged:
