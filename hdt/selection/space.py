@@ -8,7 +8,6 @@ out is the student's own. ``space.yaml`` beside this is the default space, and a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
@@ -23,7 +22,7 @@ from hdt.distillation.config import shortened, validated
 from hdt.evaluation.protocol import Evaluator
 from hdt.students import STUDENTS, Training, build
 from hdt.system.errors import InputError, first_line, require
-from hdt.system.options import Options
+from hdt.system.options import LARGEST, LARGEST_WHOLE, Options
 from hdt.system.yaml12 import read_yaml
 
 TRAINING = [field.name for field in fields(Training)]
@@ -212,7 +211,9 @@ def _parameter(name: Any, value: Any, known: frozenset[str] | None, place: str) 
 
 
 def _plain(value: Any) -> bool:
-    return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, int | float):  # NaN is not below anything
+        return abs(value) <= (LARGEST_WHOLE if isinstance(value, int) else LARGEST)
+    return isinstance(value, str)
 
 
 def _drawn(parameter: Parameter, generator: np.random.Generator) -> Any:
