@@ -236,7 +236,7 @@ def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distille
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("stop", "look"), [(1, 2), (4, 1), (6, 1)])
+@pytest.mark.parametrize(("stop", "look"), [(4, 1), (6, 1)])
 def test_an_interrupted_search_ends_as_one_in_one_go(
     distilled: hdt.Distilled, stop: int, look: int, blank: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,7 +271,8 @@ def test_an_interrupted_search_ends_as_one_in_one_go(
     hdt.search(distilled, SPACE, trials=7, top=1, out="s")
     assert len(looks) == count  # nothing is trained twice, on all data neither
     hdt.search(distilled, {"dlinear": SPACE["dlinear"]}, trials=1, top=0, out="s")
-    assert len(looks) == count + 1  # another study, in the same file
+    hdt.search(distilled, dict(reversed(SPACE.items())), trials=1, top=0, out="s")
+    assert len(looks) == count + 2  # other studies, in the same file
     assert not list(Path("s").glob(".*"))
 
 

@@ -7,6 +7,7 @@ well the distilled set had ordered them, and what taking its first one would hav
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,7 +124,8 @@ def search(
 
 def _name(distilled: Distilled, evaluator: Evaluator, space: Space, seed: int, prune: bool) -> str:
     """Of the study, the same for all that is decided alike."""
-    facts = [space.facts(), prune, [evaluator.key(student, seed) for student in space.students]]
+    in_order = json.dumps(space.facts())  # which TPE's proposals depend on
+    facts = [in_order, prune, [evaluator.key(student, seed) for student in space.students]]
     return f"{evaluator.panel.name} {fingerprint(facts, [distilled.values], [__name__])[:12]}"
 
 

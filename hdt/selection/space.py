@@ -202,7 +202,7 @@ def _parameter(name: Any, value: Any, known: frozenset[str] | None, place: str) 
         except InputError as error:
             raise InputError(f"{place}{error}") from None
     if kind == "choices":
-        return Choices(tuple(listed))
+        return Choices(tuple(dict.fromkeys(listed)))
     low, high = listed
     numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in listed)
     require(numbers and low < high, f"{what}expected two numbers, the lower one first")
