@@ -58,8 +58,8 @@ class Choices:
 class Between:
     """Any number from ``low`` to ``high``; whole ones, where both are. ``log``: evenly over magnitudes."""
 
-    low: float
-    high: float
+    low: int | float
+    high: int | float
     log: bool
 
     @property
