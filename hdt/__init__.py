@@ -11,11 +11,23 @@ if TYPE_CHECKING:
     from hdt.evaluation.protocol import evaluate
     from hdt.run.distilled import Distilled
     from hdt.run.produce import distill
+    from hdt.selection.search import search
     from hdt.students.wrapped import wrap
     from hdt.system.errors import InputError
     from hdt.tuning import Forecaster, finetune
 
-__all__ = ["Distilled", "Forecaster", "InputError", "compare", "distill", "evaluate", "finetune", "load", "wrap"]
+__all__ = [
+    "Distilled",
+    "Forecaster",
+    "InputError",
+    "compare",
+    "distill",
+    "evaluate",
+    "finetune",
+    "load",
+    "search",
+    "wrap",
+]
 
 _HOME = {
     "Distilled": "hdt.run.distilled",
@@ -26,6 +38,7 @@ _HOME = {
     "evaluate": "hdt.evaluation.protocol",
     "finetune": "hdt.tuning",
     "load": "hdt.data.datasets",
+    "search": "hdt.selection.search",
     "wrap": "hdt.students.wrapped",
 }
 

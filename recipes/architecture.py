@@ -18,7 +18,7 @@ PACKAGE = HERE.parent / "hdt"
 PICTURE = HERE / "architecture.png"
 ORDER = (
     "system", "data", "maths", "students", "training", "start", "parameterization", "objective", "distillation", "run",
-    "evaluation", "tuning", "cli",
+    "evaluation", "selection", "tuning", "cli",
 )  # fmt: skip
 
 

@@ -495,7 +495,7 @@ def test_help_is_quick_to_import_and_complete() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     shown = subprocess.run([sys.executable, "-m", "hdt", "--help"], capture_output=True, text=True)
     assert shown.returncode == 0
-    for name in ("distill", "evaluate", "compare", "finetune", "recipes", "report", "data", "cite", "doctor"):
+    for name in ("distill", "evaluate", "compare", "finetune", "search", "recipes", "report", "data", "cite", "doctor"):
         assert name in shown.stdout
 
 

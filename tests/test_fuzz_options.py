@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -20,6 +22,7 @@ from hdt.distillation import config
 from hdt.distillation.methods import METHODS
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
+from hdt.selection.space import Space
 from hdt.system.errors import InputError
 
 Run = Callable[..., Result]
@@ -122,3 +125,29 @@ def test_flags_of_finetune(run: Run, words: list[str], monkeypatch: pytest.Monke
     if not Path("run").exists():
         hdt.distill("plant.csv", **{**SMALL, "iterations": 0}).save("run")
     well(run("finetune", "run", "--model", "dlinear", *words))
+
+
+@settings(examples, max_examples=15)
+@given(words=flags("search"))
+def test_flags_of_search(run: Run, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hdt.selection.study.explore", stop)
+    if not Path("run").exists():
+        hdt.distill("plant.csv", **{**SMALL, "iterations": 0}).save("run")
+    well(run("search", "run", *words))
+
+
+@examples
+@given(
+    content=values
+    | st.dictionaries(
+        st.sampled_from(["dlinear", "mlp"]) | texts,
+        values | st.dictionaries(st.sampled_from(["lr", "batch", "kernel"]) | names, values),
+        max_size=2,
+    )
+)
+def test_search_spaces(content: Any) -> None:
+    Path("space.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8", errors="replace")
+    with suppress(InputError):
+        space = Space.read("space.yaml")
+        for student in space.students:
+            space.draw(student, np.random.default_rng(0))

@@ -154,7 +154,7 @@ def test_the_normalisation_is_inverted_by_hand() -> None:
 def test_an_itransformer_layer_is_torchs_post_norm_encoder_layer() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        own = Layer().double().eval()
+        own = Layer(256, 8, 0.1).double().eval()
         theirs = nn.TransformerEncoderLayer(256, 8, 256, activation="gelu", batch_first=True).double().eval()
     weights = {
         "self_attn.in_proj_": own.qkv,

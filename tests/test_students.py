@@ -300,3 +300,41 @@ def test_mixing_pairs_channels_of_different_windows_in_any_order() -> None:
     mixed = [_batch(every, torch.arange(14), torch.Generator().manual_seed(seed)) for seed in range(50)]
     assert ((mixed[0][:, 0] // 3).diff(dim=1) != 0).sum() > 14  # of 28 neighbours
     assert len({tuple((batch[0, 0] % 3).tolist()) for batch in mixed}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "parameters"),
+    [
+        ("dlinear", {"kernel": 5}, 2 * (32 * 8 + 8)),
+        ("mlp", {"width": 16, "depth": 3}, (32 * 16 + 16) + 2 * (16 * 16 + 16) + (16 * 8 + 8) + (32 * 8 + 8)),
+        (
+            "itransformer",
+            {"width": 24, "layers": 1, "heads": 3, "dropout": 0.3},
+            (32 * 24 + 24) + 6 * (24 * 24 + 24) + 3 * 48 + (24 * 8 + 8),
+        ),
+        ("xpatch", {"patch": 8, "stride": 4}, None),
+    ],
+)
+def test_students_of_other_sizes_can_be_built(name: str, given: dict[str, float], parameters: int | None) -> None:
+    usual, other = build(name, 32, 8, 2, seed=0), build(name, 32, 8, 2, seed=0, **given)
+    assert STUDENTS[name].keywords() == set(given)
+    context = torch.randn(3, 32, 2, generator=torch.Generator().manual_seed(0))
+    assert other(context).shape == (3, 8, 2)
+    assert not torch.equal(other.eval()(context), usual.eval()(context))
+    assert parameters is None or sum(p.numel() for p in other.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("dlinear", {"kernel": 24}, "kernel=24: expected an odd number"),
+        ("mlp", {"depth": 0}, "width and depth are at least 1"),
+        ("itransformer", {"width": 60}, "width=60 is no multiple of heads=8"),
+        ("itransformer", {"dropout": 1.0}, r"dropout=1\.0: expected 0 to 1"),
+        ("xpatch", {"patch": 64, "stride": 8}, "needs a context of at least 56 steps, got 32"),
+        ("xpatch", {"stride": 0}, "at least 1"),
+    ],
+)
+def test_students_that_cannot_be_are_refused(name: str, given: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(name, 32, 8, 2, seed=0, **given)

@@ -54,6 +54,21 @@ def text(context, horizon, channels):
 def none():
     return nn.Identity()
 
+def deep(context, horizon, channels, layers=1, *, bias=True):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.maps = nn.Sequential(*(nn.Linear(context, context) for _ in range(layers - 1)),
+                                      nn.Linear(context, horizon, bias=bias))
+
+        def forward(self, x):
+            return self.maps(x.transpose(1, 2)).transpose(1, 2)
+
+    return Net()
+
+def open(context, horizon, channels, **more):
+    return deep(context, horizon, channels, **more)
+
 number = 3
 '''
 
@@ -107,6 +122,16 @@ def test_a_class_of_ones_own_is_a_student(frame: pd.DataFrame, quick: None) -> N
         hdt.evaluate(distilled, students=[hdt.wrap(Mean, "dlinear")])
     with pytest.raises(hdt.InputError, match=r"is neither the name of a student nor one; hdt\.wrap"):
         STUDENTS.names([Mean])
+
+
+def test_a_network_takes_keyword_arguments(models: str) -> None:
+    path = f"{models}:deep"
+    assert STUDENTS[path].keywords() == {"layers", "bias"} and STUDENTS[f"{models}:open"].keywords() is None
+    assert STUDENTS[f"{models}:Last"].keywords() == set() and STUDENTS[f"{models}:Bare"].keywords() == {"kernel"}
+    assert len(list(build(path, 12, 6, 2, seed=0).parameters())) == 2
+    assert len(list(build(path, 12, 6, 2, seed=0, layers=3, bias=False).parameters())) == 5
+    with pytest.raises(hdt.InputError, match=r"= \(12, 6, 2\), depth=2 \(.*unexpected keyword argument 'depth'\)"):
+        build(path, 12, 6, 2, seed=0, depth=2)
 
 
 class Mean(nn.Module):

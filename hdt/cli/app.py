@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.cli import bench, data, tune
+from hdt.cli import bench, data, search, tune
 from hdt.cli.data import split_of
 from hdt.cli.terminal import (
     AsJson,
@@ -227,6 +227,7 @@ def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json:
 
 app.command()(bench.compare)
 app.command()(tune.finetune)
+app.command()(search.search)
 
 
 @app.command()

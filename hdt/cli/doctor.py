@@ -18,7 +18,9 @@ def doctor() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         **machine.versions(),
-        **{name: machine.package_version(name) for name in ("scipy", "uni2ts", "gluonts", "lightning", "ray")},
+        **{
+            name: machine.package_version(name) for name in ("scipy", "uni2ts", "gluonts", "lightning", "ray", "optuna")
+        },
         "device": machine.device_name("cuda" if torch.cuda.is_available() else "cpu"),
         "data folders": [str(folder) for folder in datasets.search_path()],
         "data sets": here,

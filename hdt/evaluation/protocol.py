@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -36,7 +36,7 @@ from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.folders import replacing
 from hdt.system.machine import cache_folder, device_of, memory_refusal, sample
-from hdt.training.fit import Running, errors_by_series, fit
+from hdt.training.fit import Fit, Running, errors_by_series, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 6  # written beside errors, so that tables put only those side by side that were measured alike
@@ -93,16 +93,12 @@ class Evaluator:
         value where there is none, within the training part (Hyndman & Koehler 2006). ``train_seconds`` is the time of
         all trainings that were chosen from.
         """
-        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
-        if series.shape[-1] == self.whole:  # each stands for its own
-            series = series[..., list(sample(self.whole))] if self.panel.channels < self.whole else series
-        series = self._alone(series)
         best, network, seconds = math.inf, None, 0.0
+        series = self.seen(series)
         ways = Ways(self.trainings(student), self.validation and shuffles(student, series))
         for training in ways:
-            candidate = build(student, self.context, self.horizon, series.shape[-1], seed).to(self.device)
             try:
-                run = fit(candidate, series, self.val, seed, training, Running(last=not self.validation))
+                candidate, run = self.trained(student, series, seed, training, Running(last=not self.validation))
             except Diverged:
                 continue
             seconds += run.seconds
@@ -110,10 +106,32 @@ class Evaluator:
                 best, network, ways.best = run.validation_mse, candidate, training
         if network is None:
             raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
+        return {**self.test_errors(network), "validation_mse": best, "train_seconds": seconds}
+
+    def trained(
+        self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, training: Training,
+        running: Running | None = None, keywords: Mapping[str, Any] | None = None,
+    ) -> tuple[Student, Fit]:  # fmt: skip
+        """One training on ``series``, its epoch chosen on validation; ``keywords`` are of the student's constructor.
+
+        Raises :class:`hdt.training.loop.Diverged`.
+        """
+        series = self.seen(series)
+        network = build(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
+        return network, fit(network, series, self.val, seed, training, running)
+
+    def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
+        """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
+        series = torch.as_tensor(series, dtype=torch.float32, device=self.device)
+        if series.shape[-1] == self.whole:  # each stands for its own
+            series = series[..., list(sample(self.whole))] if self.panel.channels < self.whole else series
+        return self._alone(series)
+
+    def test_errors(self, network: Student) -> Score:
+        """``mse``, ``mae`` and ``mase`` over the test part."""
         squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
-        test = {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
-        return {**test, "validation_mse": best, "train_seconds": seconds}
+        return {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""

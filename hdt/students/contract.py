@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from inspect import Parameter, signature
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,6 +56,7 @@ class Student(nn.Module):
     ``name`` is what settings call it. ``mixes_channels``: whether one channel's forecast depends on the others.
     ``rates``: multiples of the published learning rate to choose from, by validation error, for every training set
     alike: one rate is too small for some sets and too large for others, full data among them (recipes/LOG.md).
+    A constructor may take keyword arguments with defaults, which :func:`hdt.search` chooses.
     """
 
     name: ClassVar[str]
@@ -72,5 +74,22 @@ class Student(nn.Module):
         usual = cls.training_settings
         return tuple(replace(usual, lr=rate * usual.lr) for rate in cls.rates)
 
+    @classmethod
+    def keywords(cls) -> frozenset[str] | None:
+        """What its constructor takes beside context, horizon and channels; None: whatever it is given."""
+        return keywords(cls)
+
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         raise NotImplementedError
+
+
+def keywords(factory: Any) -> frozenset[str] | None:
+    """The names of what a class or function takes after (context, horizon, channels); None where it does not say."""
+    try:
+        found = list(signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if any(each.kind is Parameter.VAR_KEYWORD for each in found):
+        return None
+    named = [each.name for each in found if each.kind is Parameter.POSITIONAL_OR_KEYWORD][3:]
+    return frozenset([*named, *(each.name for each in found if each.kind is Parameter.KEYWORD_ONLY)])

@@ -9,7 +9,8 @@ for Traffic (Electricity 5e-4, Traffic 1e-3).
 
 Deviations and choices: the authors also feed calendar features of the stamps as four more tokens; a
 synthetic series has no meaningful stamps, so nobody gets them here. One size for every data set, 2
-layers of d = 256 with feed-forward 256, so that a comparison has one student, not one per set.
+layers of d = 256 with feed-forward 256, so that a comparison has one student, not one per set; ``width`` (of
+tokens and feed-forward), ``layers``, ``heads`` and ``dropout`` make others.
 """
 
 from __future__ import annotations
@@ -19,30 +20,32 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hdt.students.contract import Student, Training
+from hdt.system.errors import require
 
-WIDTH, HEADS, LAYERS, DROPOUT, EPS = 256, 8, 2, 0.1, 1e-5
+EPS = 1e-5
 
 
 class Layer(nn.Module):
     """Post-norm encoder layer: attention between channels, then a feed-forward net per channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
-        self.out = nn.Linear(WIDTH, WIDTH)
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.Dropout(DROPOUT), nn.Linear(WIDTH, WIDTH), nn.Dropout(DROPOUT)
+            nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width), nn.Dropout(dropout)
         )
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.dropout = nn.Dropout(DROPOUT)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
 
     def attend(self, tokens: Float[Tensor, "B C d"]) -> Float[Tensor, "B C d"]:
         """Scaled dot-product attention, written out: the fused kernels have no double backward."""
-        batch, channels, _ = tokens.shape
-        query, key, value = self.qkv(tokens).view(batch, channels, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        batch, channels, width = tokens.shape
+        query, key, value = self.qkv(tokens).view(batch, channels, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         weights = torch.softmax(query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5, dim=-1)
         mixed = self.dropout(weights) @ value  # [B, heads, C, d / heads]
-        return self.out(mixed.transpose(1, 2).reshape(batch, channels, WIDTH))
+        return self.out(mixed.transpose(1, 2).reshape(batch, channels, width))
 
     def forward(self, tokens: Float[Tensor, "B C d"]) -> Float[Tensor, "B C d"]:
         tokens = self.norm1(tokens + self.dropout(self.attend(tokens)))
@@ -56,13 +59,19 @@ class ITransformer(Student):
     training_settings = Training(lr=1e-4)
     mixes_channels = True
 
-    def __init__(self, context: int, horizon: int, channels: int) -> None:
+    def __init__(
+        self, context: int, horizon: int, channels: int, *, width: int = 256, layers: int = 2, heads: int = 8,
+        dropout: float = 0.1,
+    ) -> None:  # fmt: skip
         super().__init__(context, horizon, channels)
-        self.embedding = nn.Linear(context, WIDTH)
-        self.dropout = nn.Dropout(DROPOUT)
-        self.layers = nn.Sequential(*(Layer() for _ in range(LAYERS)))
-        self.norm = nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, horizon)
+        require(min(width, layers, heads) >= 1, "itransformer: width, layers and heads are at least 1")
+        require(width % heads == 0, f"itransformer: width={width} is no multiple of heads={heads}")
+        require(0 <= dropout < 1, f"itransformer: dropout={dropout}: expected 0 to 1")
+        self.embedding = nn.Linear(context, width)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.Sequential(*(Layer(width, heads, dropout) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, horizon)
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         mean = context.mean(dim=1, keepdim=True)

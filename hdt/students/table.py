@@ -47,12 +47,15 @@ class Students(Named[type[Student]]):
 STUDENTS = Students("student", lambda: parts("hdt.students", "hdt.students", Student))
 
 
-def build(name: str, context: int, horizon: int, channels: int, seed: int) -> Student:
-    """A freshly initialised student; equal seeds give equal weights, and the global RNG is left alone."""
+def build(name: str, context: int, horizon: int, channels: int, seed: int, **keywords: Any) -> Student:
+    """A freshly initialised student; equal seeds give equal weights, and the global RNG is left alone.
+
+    ``keywords`` are those of its constructor (:meth:`Student.keywords`).
+    """
     kind = STUDENTS[name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return kind(context, horizon, channels)
+        return kind(context, horizon, channels, **keywords)
 
 
 def shuffles(name: str, series: Float[Tensor, "N M C"]) -> bool:

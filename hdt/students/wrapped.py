@@ -1,4 +1,7 @@
-"""Any network [B, L, C] → [B, H, C] as a student: a class or function of (context, horizon, channels) makes it."""
+"""Any network [B, L, C] → [B, H, C] as a student: a class or function of (context, horizon, channels) makes it.
+
+It may take keyword arguments with defaults beside these, which :func:`hdt.search` chooses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from uuid import uuid4
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.students.contract import Student, Training
+from hdt.students.contract import Student, Training, keywords
 from hdt.system.errors import InputError, first_line, require
 
 
@@ -33,9 +36,13 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
         mixes_channels = bool(getattr(factory, "mixes_channels", False))
         identity = text
 
-        def __init__(self, context: int, horizon: int, channels: int) -> None:
+        def __init__(self, context: int, horizon: int, channels: int, **more: Any) -> None:
             super().__init__(context, horizon, channels)
-            self.network = _made(factory, name, context, horizon, channels)
+            self.network = _made(factory, name, context, horizon, channels, **more)
+
+        @classmethod
+        def keywords(cls) -> frozenset[str] | None:
+            return keywords(factory)
 
         def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
             expected = (len(context), self.horizon, context.shape[2])
@@ -82,12 +89,13 @@ def load(path: str) -> type[Student]:
     return type(found.__name__, (found,), {"name": path, "__module__": found.__module__})
 
 
-def _made(factory: Any, name: str, *size: int) -> nn.Module:
+def _made(factory: Any, name: str, *size: int, **more: Any) -> nn.Module:
     try:
-        network = factory(*size)
+        network = factory(*size, **more)
     except TypeError as error:
+        beside = "".join(f", {key}={value!r}" for key, value in more.items())
         raise InputError(
-            f"student {name!r} cannot be made of (context, horizon, channels) = {size} ({first_line(error)}); "
+            f"student {name!r} cannot be made of (context, horizon, channels) = {size}{beside} ({first_line(error)}); "
             "name a function of these that returns the network"
         ) from error
     kind = type(network).__name__

@@ -1,9 +1,10 @@
 """xPatch: "Dual-Stream Time Series Forecasting with Exponential Seasonal-Trend Decomposition" (arXiv 2412.17323).
 
 After affine RevIN, an exponential moving average (α = 0.3) splits the context into trend and seasonal
-part. The seasonal stream cuts it into patches (16 steps, every 8, last value repeated 8 times) and mixes
-them with depthwise-separable convolutions; the trend stream is linear layers, average pooling and layer
-norms; one linear map joins both. All channels share the weights (the two RevIN vectors aside).
+part. The seasonal stream cuts it into patches (16 steps, every 8, last value repeated 8 times, unless ``patch``
+and ``stride`` say otherwise) and mixes them with depthwise-separable convolutions; the trend stream is linear
+layers, average pooling and layer norms; one linear map joins both. All channels share the weights (the two RevIN
+vectors aside).
 Official settings: AdamW, learning rate 5e-4 and batch 2048 on ETT (others vary per set), warm-up then
 sigmoid decay over 100 epochs with patience 10, arctangent-weighted MAE loss.
 
@@ -24,7 +25,7 @@ from torch.nn import functional
 from hdt.students.contract import Student, Training
 from hdt.system.errors import require
 
-ALPHA, PATCH, STRIDE, EPS = 0.3, 16, 8, 1e-5
+ALPHA, EPS = 0.3, 1e-5
 
 
 def exponential_average(steps: int, alpha: float = ALPHA) -> Float[Tensor, "L L"]:
@@ -38,21 +39,24 @@ def exponential_average(steps: int, alpha: float = ALPHA) -> Float[Tensor, "L L"
 class Seasonal(nn.Module):
     """Patches of one channel, mixed by a depthwise and a pointwise convolution: [B, L] → [B, H]."""
 
-    def __init__(self, context: int, horizon: int) -> None:
+    def __init__(self, context: int, horizon: int, patch: int, stride: int) -> None:
         super().__init__()
-        patches = (context - PATCH) // STRIDE + 2
-        self.embedding = nn.Linear(PATCH, PATCH * PATCH)
+        self.patch, self.stride = patch, stride
+        patches = (context - patch) // stride + 2
+        self.embedding = nn.Linear(patch, patch * patch)
         self.norm1, self.norm2, self.norm3 = (nn.BatchNorm1d(patches) for _ in range(3))
-        self.depthwise = nn.Conv1d(patches, patches, kernel_size=PATCH, stride=PATCH, groups=patches)
-        self.residual = nn.Linear(PATCH * PATCH, PATCH)
+        self.depthwise = nn.Conv1d(patches, patches, kernel_size=patch, stride=patch, groups=patches)
+        self.residual = nn.Linear(patch * patch, patch)
         self.pointwise = nn.Conv1d(patches, patches, kernel_size=1)
-        self.head = nn.Sequential(nn.Linear(patches * PATCH, 2 * horizon), nn.GELU(), nn.Linear(2 * horizon, horizon))
+        self.head = nn.Sequential(nn.Linear(patches * patch, 2 * horizon), nn.GELU(), nn.Linear(2 * horizon, horizon))
 
     def forward(self, x: Float[Tensor, "B L"]) -> Float[Tensor, "B H"]:
-        patches = functional.pad(x[:, None], (0, STRIDE), mode="replicate")[:, 0].unfold(-1, PATCH, STRIDE)
+        patches = functional.pad(x[:, None], (0, self.stride), mode="replicate")[:, 0].unfold(
+            -1, self.patch, self.stride
+        )
         embedded = self.norm1(functional.gelu(self.embedding(patches)))
         kernels, bias = self.depthwise.parameters()  # [P, 1, patch], [P]
-        filtered = (embedded.unflatten(-1, (PATCH, PATCH)) * kernels).sum(-1) + bias[:, None]
+        filtered = (embedded.unflatten(-1, (self.patch, self.patch)) * kernels).sum(-1) + bias[:, None]
         mixed = self.norm2(functional.gelu(filtered)) + self.residual(embedded)
         return self.head(self.norm3(functional.gelu(self.pointwise(mixed))).flatten(1))
 
@@ -84,13 +88,15 @@ class XPatch(Student):
 
     average: Tensor
 
-    def __init__(self, context: int, horizon: int, channels: int) -> None:
+    def __init__(self, context: int, horizon: int, channels: int, *, patch: int = 16, stride: int = 8) -> None:
         super().__init__(context, horizon, channels)
-        require(context >= STRIDE, f"xpatch needs a context of at least {STRIDE} steps, got {context}")
+        require(min(patch, stride) >= 1, "xpatch: patch and stride are at least 1")
+        least = max(1, patch - stride)
+        require(context >= least, f"xpatch needs a context of at least {least} steps, got {context}")
         require(horizon >= 2, f"xpatch needs a horizon of at least 2 steps, got {horizon}")
         self.register_buffer("average", exponential_average(context), persistent=False)
         self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.seasonal, self.trend = Seasonal(context, horizon), Trend(context, horizon)
+        self.seasonal, self.trend = Seasonal(context, horizon, patch, stride), Trend(context, horizon)
         self.join = nn.Linear(2 * horizon, horizon)
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:

@@ -155,6 +155,32 @@ def staging(place: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextmanager
+def alone(folder: Path, file: str, what: str) -> Iterator[None]:
+    """Work in a folder that holds ``file``, or is empty or not there yet, while nobody else does.
+
+    Raises :class:`InputError` for any other folder, and when another process is at work in it.
+    """
+    try:
+        others = folder.is_dir() and not (folder / file).exists() and any(folder.iterdir())
+        require(not others, f"{folder} exists and holds no {what}; choose another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        require(os.access(folder, os.W_OK | os.X_OK), f"{folder}: cannot write here; choose another --out")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here ({error.strerror}); choose another --out") from None
+    try:
+        lock = _lock(folder)
+    except BlockingIOError:
+        raise InputError(f"{folder}: another {what} is at work here; wait for it, or choose another --out") from None
+    except OSError:  # no locks here
+        lock = None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def recover(place: Path) -> None:
     """Take away what killed processes left beside ``place``, and put back what one of them had set aside."""
     if fcntl is None or not place.parent.is_dir():

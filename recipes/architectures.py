@@ -1,0 +1,101 @@
+"""Small networks beside hdt's own students, for `recipes/ranking.py`: `--student architectures:NLinear` from here.
+
+Each is a class of (context, horizon, channels) with keyword arguments, and shares its weights among channels. All but
+NLinear standardise every window and put level and scale back. They are small stand-ins that differ in kind, no
+reproductions: NLinear (arXiv 2205.13504), TCN (1803.01271), GRU over segments as in SegRNN (2308.11200), PatchTST
+(2211.14730).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPS = 1e-5
+
+
+class NLinear(nn.Module):
+    """One linear map of what differs from the last value."""
+
+    def __init__(self, context: int, horizon: int, channels: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout, self.map = nn.Dropout(dropout), nn.Linear(context, horizon)
+
+    def forward(self, context: Tensor) -> Tensor:
+        last = context[:, -1:]
+        return self.map(self.dropout((context - last).transpose(1, 2))).transpose(1, 2) + last
+
+
+class Standardised(nn.Module):
+    """What forecasts single standardised windows, [n, L] → [n, H], in :meth:`univariate`."""
+
+    def forward(self, context: Tensor) -> Tensor:
+        mean = context.mean(dim=1, keepdim=True)
+        std = torch.sqrt(context.var(dim=1, keepdim=True, correction=0) + EPS)
+        alone = ((context - mean) / std).transpose(1, 2)
+        forecast = self.univariate(alone.flatten(0, 1)).unflatten(0, alone.shape[:2])
+        return forecast.transpose(1, 2) * std + mean
+
+    def univariate(self, windows: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class TCN(Standardised):
+    """Dilated causal convolutions with residuals; the last step's features make the forecast."""
+
+    def __init__(
+        self, context: int, horizon: int, channels: int, *, width: int = 32, layers: int = 5, kernel: int = 3
+    ) -> None:
+        super().__init__()
+        sizes = [1] + [width] * layers
+        self.layers = nn.ModuleList(nn.Conv1d(a, b, kernel, dilation=2**n) for n, (a, b) in enumerate(pairwise(sizes)))
+        self.head = nn.Linear(width, horizon)
+
+    def univariate(self, windows: Tensor) -> Tensor:
+        x = windows[:, None]
+        for layer in self.layers:
+            padded = functional.pad(x, ((layer.kernel_size[0] - 1) * layer.dilation[0], 0))
+            x = functional.relu(layer(padded)) + x  # of one channel in the first layer, for all of them
+        return self.head(x[..., -1])
+
+
+class GRU(Standardised):
+    """A recurrent network over segments of the context."""
+
+    def __init__(
+        self, context: int, horizon: int, channels: int, *, width: int = 64, layers: int = 1, segment: int = 12
+    ) -> None:
+        super().__init__()
+        self.segment = min(segment, context)
+        self.embedding = nn.Linear(self.segment, width)
+        self.network = nn.GRU(width, width, layers, batch_first=True)
+        self.head = nn.Linear(width, horizon)
+
+    def univariate(self, windows: Tensor) -> Tensor:
+        count = windows.shape[1] // self.segment
+        segments = windows[:, -count * self.segment :].unflatten(1, (count, self.segment))
+        return self.head(self.network(functional.relu(self.embedding(segments)))[0][:, -1])
+
+
+class PatchTST(Standardised):
+    """A transformer over patches, every half a patch; all of its tokens make the forecast."""
+
+    def __init__(
+        self, context: int, horizon: int, channels: int, *, patch: int = 16, width: int = 64, layers: int = 2,
+        heads: int = 4, dropout: float = 0.1,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.patch = min(patch, context)
+        self.stride = max(1, self.patch // 2)
+        count = (context - self.patch) // self.stride + 1
+        self.embedding, self.places = nn.Linear(self.patch, width), nn.Parameter(0.02 * torch.randn(count, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout, "gelu", batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.head = nn.Linear(count * width, horizon)
+
+    def univariate(self, windows: Tensor) -> Tensor:
+        patches = windows.unfold(1, self.patch, self.stride)
+        return self.head(self.encoder(self.embedding(patches) + self.places).flatten(1))
