@@ -36,10 +36,10 @@ from torch.nn import functional
 from hdt.maths import spectrum
 from hdt.maths.windows import spread
 from hdt.objective.trajectory import Trajectories, TrajectoryMatching, TrajectoryOptions
-from hdt.students.dlinear import MOVING_AVERAGE_STEPS
 from hdt.system.options import SIZE
 from hdt.system.parts import Method
 
+MOVING_AVERAGE_STEPS = 25  # of the trend, as DLinear has it
 MOST_WINDOWS, AT_ONCE = 4096, 256  # real windows whose amplitudes are averaged
 WIDTH = 22  # times as much as a linear student that xPatch keeps of a window, measured
 
