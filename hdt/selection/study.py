@@ -126,13 +126,14 @@ class _Looks:
 
     def __init__(self, trial: Any) -> None:
         self.trial = trial
-        self.known = trial.study.trials[trial.number].intermediate_values  # of one that was interrupted
-        self.best = min(self.known.values(), default=math.inf)
+        self.told = dict(trial.study.trials[trial.number].intermediate_values)  # of one that was interrupted
+        self.best = min(self.told.values(), default=math.inf)
 
     def __call__(self, step: int, steps: int, value: float) -> None:
         part, self.best = math.ceil(PARTS * step / steps), min(self.best, value)
-        if part in self.known or not math.isfinite(self.best):
+        if part in self.told or not math.isfinite(self.best):
             return
+        self.told[part] = self.best
         self.trial.report(self.best, part)
         if self.trial.should_prune():
             raise Pruned(self.best)
