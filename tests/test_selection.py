@@ -474,6 +474,15 @@ def test_a_configuration_that_cannot_be_is_named_and_the_search_kept(saved: Path
     assert Path("runs/r-search/study.db").exists()
 
 
+def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled, blank: None) -> None:
+    for folder in ("a?b#{c} %41 é", "\udc80"):
+        hdt.search(distilled, {"mlp": QUICK}, trials=1, top=0, out=folder)
+        assert {path.name for path in Path(folder).iterdir()} == {
+            "leaderboard.csv", "leaderboard.json", "leaderboard.png", "study.db",
+        }  # fmt: skip
+    assert len(list(Path().iterdir())) == 2
+
+
 def test_a_damaged_study_and_a_busy_folder_are_refused(saved: Path, run: Run) -> None:
     target = Path("runs/r-search")
     with folders.alone(target, study.FILE, "search"):

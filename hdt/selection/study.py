@@ -12,6 +12,7 @@ TPE: Bergstra et al. (NeurIPS 2011). ASHA: Li et al., "A System for Massively Pa
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -59,7 +60,8 @@ def opened(folder: Path | None, name: str) -> Iterator[Any]:
         with folders.alone(folder, FILE, "search"):
             file = folder / FILE
             try:
-                storage = optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}")
+                how = {"creator": lambda: sqlite3.connect(file)}  # an address cannot hold every name
+                storage = optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs=how)
                 study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True)
             except Exception as error:  # of SQLite, SQLAlchemy, Alembic and Optuna
                 raise InputError(
