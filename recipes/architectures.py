@@ -8,8 +8,6 @@ reproductions: NLinear (arXiv 2205.13504), TCN (1803.01271), GRU over segments a
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,6 +27,12 @@ class NLinear(nn.Module):
         return self.map(self.dropout((context - last).transpose(1, 2))).transpose(1, 2) + last
 
 
+def segments(windows: Tensor, steps: int) -> Tensor:
+    """Windows [n, L] in segments of so many steps, [n, L // steps, steps], the first rest left out."""
+    count = windows.shape[1] // steps
+    return windows[:, -count * steps :].unflatten(1, (count, steps))
+
+
 class Standardised(nn.Module):
     """What forecasts single standardised windows, [n, L] → [n, H], in :meth:`univariate`."""
 
@@ -44,21 +48,23 @@ class Standardised(nn.Module):
 
 
 class TCN(Standardised):
-    """Dilated causal convolutions with residuals; the last step's features make the forecast."""
+    """Dilated causal convolutions with residuals over segments; the last one's features make the forecast."""
 
     def __init__(
-        self, context: int, horizon: int, channels: int, *, width: int = 32, layers: int = 5, kernel: int = 3
-    ) -> None:
+        self, context: int, horizon: int, channels: int, *, width: int = 32, layers: int = 3, kernel: int = 3,
+        segment: int = 4,
+    ) -> None:  # fmt: skip
         super().__init__()
-        sizes = [1] + [width] * layers
-        self.layers = nn.ModuleList(nn.Conv1d(a, b, kernel, dilation=2**n) for n, (a, b) in enumerate(pairwise(sizes)))
+        self.segment = min(segment, context)
+        self.embedding = nn.Linear(self.segment, width)
+        self.layers = nn.ModuleList(nn.Conv1d(width, width, kernel, dilation=2**n) for n in range(layers))
         self.head = nn.Linear(width, horizon)
 
     def univariate(self, windows: Tensor) -> Tensor:
-        x = windows[:, None]
+        x = functional.relu(self.embedding(segments(windows, self.segment))).transpose(1, 2)
         for layer in self.layers:
             padded = functional.pad(x, ((layer.kernel_size[0] - 1) * layer.dilation[0], 0))
-            x = functional.relu(layer(padded)) + x  # of one channel in the first layer, for all of them
+            x = functional.relu(layer(padded)) + x
         return self.head(x[..., -1])
 
 
@@ -75,16 +81,15 @@ class GRU(Standardised):
         self.head = nn.Linear(width, horizon)
 
     def univariate(self, windows: Tensor) -> Tensor:
-        count = windows.shape[1] // self.segment
-        segments = windows[:, -count * self.segment :].unflatten(1, (count, self.segment))
-        return self.head(self.network(functional.relu(self.embedding(segments)))[0][:, -1])
+        embedded = functional.relu(self.embedding(segments(windows, self.segment)))
+        return self.head(self.network(embedded)[0][:, -1])
 
 
 class PatchTST(Standardised):
     """A transformer over patches, every half a patch; all of its tokens make the forecast."""
 
     def __init__(
-        self, context: int, horizon: int, channels: int, *, patch: int = 16, width: int = 64, layers: int = 2,
+        self, context: int, horizon: int, channels: int, *, patch: int = 16, width: int = 32, layers: int = 2,
         heads: int = 4, dropout: float = 0.1,
     ) -> None:  # fmt: skip
         super().__init__()

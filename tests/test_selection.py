@@ -316,6 +316,18 @@ def test_worse_trials_are_ended_early_and_equal_ones_not_trained_again() -> None
     assert {trial.user_attrs["status"] for trial in none.trials} == {"complete"}
 
 
+def test_two_looks_at_one_share_of_a_schedule_are_one(recwarn: pytest.WarningsRecorder) -> None:
+    def train(own: Configuration, look: Any) -> dict[str, float]:
+        for step in (50, 99, 100):
+            look(step, 100, 1.0)
+        look(100, 100, math.nan)
+        return {"validation_mse": 1.0}
+
+    with study.opened(None, "x") as found:
+        study.explore(found, Space.of({"mlp": {}}), 1, train, seed=0, prune=True, watch=lambda done: None)
+    assert found.trials[0].intermediate_values == {10: 1.0, 20: 1.0} and not recwarn.list
+
+
 def test_tpe_learns_what_is_good() -> None:
     space = {"dlinear": {"lr": {"log": [1e-4, 1.0]}}, "mlp": {"lr": {"log": [1e-4, 1.0]}}}
     found, _ = trials_of(
@@ -460,6 +472,15 @@ def test_a_configuration_that_cannot_be_is_named_and_the_search_kept(saved: Path
     )
     refused(run("search", saved, "--space", "s.yaml"), r"itransformer \(width \d+, .*\): .* is no multiple of heads=8")
     assert Path("runs/r-search/study.db").exists()
+
+
+def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled, blank: None) -> None:
+    for folder in ("a?b#{c} %41 é", "\udc80"):
+        hdt.search(distilled, {"mlp": QUICK}, trials=1, top=0, out=folder)
+        assert {path.name for path in Path(folder).iterdir()} == {
+            "leaderboard.csv", "leaderboard.json", "leaderboard.png", "study.db",
+        }  # fmt: skip
+    assert len(list(Path().iterdir())) == 2
 
 
 def test_a_damaged_study_and_a_busy_folder_are_refused(saved: Path, run: Run) -> None:

@@ -12,6 +12,7 @@ TPE: Bergstra et al. (NeurIPS 2011). ASHA: Li et al., "A System for Massively Pa
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -59,7 +60,8 @@ def opened(folder: Path | None, name: str) -> Iterator[Any]:
         with folders.alone(folder, FILE, "search"):
             file = folder / FILE
             try:
-                storage = optuna.storages.RDBStorage(f"sqlite:///{file.resolve()}")
+                how = {"creator": lambda: sqlite3.connect(file)}  # an address cannot hold every name
+                storage = optuna.storages.RDBStorage(f"sqlite:///{FILE}", engine_kwargs=how)
                 study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True)
             except Exception as error:  # of SQLite, SQLAlchemy, Alembic and Optuna
                 raise InputError(
@@ -126,13 +128,14 @@ class _Looks:
 
     def __init__(self, trial: Any) -> None:
         self.trial = trial
-        self.known = trial.study.trials[trial.number].intermediate_values  # of one that was interrupted
-        self.best = min(self.known.values(), default=math.inf)
+        self.told = dict(trial.study.trials[trial.number].intermediate_values)  # of one that was interrupted
+        self.best = min(self.told.values(), default=math.inf)
 
     def __call__(self, step: int, steps: int, value: float) -> None:
         part, self.best = math.ceil(PARTS * step / steps), min(self.best, value)
-        if part in self.known or not math.isfinite(self.best):
+        if part in self.told or not math.isfinite(self.best):
             return
+        self.told[part] = self.best
         self.trial.report(self.best, part)
         if self.trial.should_prune():
             raise Pruned(self.best)
