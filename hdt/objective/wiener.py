@@ -14,7 +14,9 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
   measured in the original scale (windows weighted by their variance).
 - relu: φ = σ·relu(R(x − x̄)/σ + b), R, b random: a stand-in for networks behind an instance normalisation.
   Features drawn once would be fitted like a training set: the loss on others stays 10% higher on ETTm1.
-  So ``draws`` sets of features have their real moments taken, and each iteration uses one of them.
+  So ``draws`` sets of features have their real moments taken, and each iteration uses one of them. With
+  ``feature_steps`` they are those of networks that began random and learned on real windows for so many steps
+  (:mod:`hdt.training.features`), which helps on some sets and not on others (recipes/LOG.md).
 
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
 the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
@@ -56,7 +58,7 @@ class WienerOptions(Options):
     noise: float = Field(0.03, ge=0, description="weight of what W(S) cannot explain of synthetic horizons")
     features: int = Field(256, ge=1, description="D of the ReLU view", json_schema_extra=SIZE)
     draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
-    feature_steps: int = Field(300, ge=0, description="steps that these learn on real windows; 0: random ones")
+    feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
 
 
