@@ -17,13 +17,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from hdt.data import registry
+from hdt.distillation import config
 from hdt.evaluation import published
 from hdt.evaluation.paired import REFERENCES, behind_best, ratios, readable
 
 HERE = Path(__file__).resolve().parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+SIZES = ("length", "context", "horizon")
 SAME = ("data", "length", "context", "horizon", "validation", "protocol")
+FLAGS = {"ercot_multiple_ts.csv": "--target-column value", "tourism.parquet": "--k 8"}  # which no cell tells
 KEPT = ["data", "length", "context", "horizon", "method", "student", "seed", "mse", "mae", "mase", "validation_mse",
         "floats", "validation", "protocol", "commit"]  # fmt: skip
 
@@ -42,7 +46,11 @@ def command(found: pd.DataFrame) -> str:
     words = [f"--method {method}" for method in seeds.index] or ["--method random"]
     words += [f"--student {student}" for student in found["student"].unique()]
     words += [] if found["validation"].iloc[0] else ["--no-validation"]
-    return " ".join(["hdt compare", found["data"].iloc[0], *words, f"--seeds {found['seed'].nunique()}"])
+    data = found["data"].iloc[0]
+    usual = config.resolve(data if registry.find(data) else None)
+    words += [f"--{name} {found[name].iloc[0]}" for name in SIZES if found[name].iloc[0] != getattr(usual, name)]
+    words += [FLAGS[data]] if data in FLAGS else []
+    return " ".join(["hdt compare", data, *words, f"--seeds {found['seed'].nunique()}"])
 
 
 def title(found: pd.DataFrame) -> str:
@@ -50,7 +58,7 @@ def title(found: pd.DataFrame) -> str:
     own = found.iloc[0]
     networks = bool(own["validation"]) and found["student"].nunique() > 1
     return (
-        own["data"] + ("" if own["validation"] else "-no-validation") + ("-networks" if networks else "")
+        Path(own["data"]).stem + ("" if own["validation"] else "-no-validation") + ("-networks" if networks else "")
     )  # fmt: skip
 
 
