@@ -15,6 +15,7 @@ from uuid import uuid4
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.students import neural
 from hdt.students.contract import Student, Training
 from hdt.students.lags import is_regressor, on_lags
 from hdt.system.errors import InputError, first_line, require
@@ -26,7 +27,8 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
     """The student that trains ``factory(context, horizon, channels)``; by default AdamW at 1e-3, batches of 32.
 
     Its learning rate is chosen like that of every student, from a fifth of it to five times it. A regressor, class or
-    instance, is fitted on lags: :func:`hdt.students.lags.on_lags`. Raises :class:`hdt.system.errors.InputError` for
+    instance, is fitted on lags: :func:`hdt.students.lags.on_lags`. Models of neuralforecast, or a function that makes
+    one, are trained like other networks: :mod:`hdt.students.neural`. Raises :class:`hdt.system.errors.InputError` for
     what is neither.
     """
     if is_regressor(factory):
@@ -38,14 +40,17 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
     except (OSError, TypeError):  # typed in somewhere: nothing that was kept may be taken for it
         text = uuid4().hex
 
+    model = neural.is_model(factory)
+    make = neural.maker(factory) if model else factory
+
     class Wrapped(Student):
-        training_settings = training or Training(lr=1e-3)
-        mixes_channels = bool(getattr(factory, "mixes_channels", False))
+        training_settings = training or Training(lr=neural.default_rate(factory) if model else 1e-3)
+        mixes_channels = bool(getattr(factory, "MULTIVARIATE" if model else "mixes_channels", False))
         identity = text
 
         def __init__(self, context: int, horizon: int, channels: int) -> None:
             super().__init__(context, horizon, channels)
-            self.network = _made(factory, name, context, horizon, channels)
+            self.network = _made(make, name, context, horizon, channels)
 
         def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
             expected = (len(context), self.horizon, context.shape[2])
@@ -111,12 +116,14 @@ def _imported(module: str, label: str) -> Any:
 
 def _made(factory: Any, name: str, *size: int) -> nn.Module:
     try:
-        network = factory(*size)
-    except TypeError as error:
+        with neural.unseeded():
+            network = factory(*size)
+    except (TypeError, ImportError) as error:
         raise InputError(
             f"student {name!r} cannot be made of (context, horizon, channels) = {size} ({first_line(error)}); "
             "name a function of these that returns the network"
         ) from error
+    network = neural.Network(network, name) if neural.is_model(network) else network
     kind = type(network).__name__
     require(isinstance(network, nn.Module), f"student {name!r}: expected a torch.nn.Module, got {kind}")
     require(any(p.requires_grad for p in network.parameters()), f"student {name!r}: {kind} has nothing to learn")
