@@ -183,6 +183,7 @@ def test_gluonts_gets_one_series_per_channel(step: str) -> None:
     entries, wide = list(distilled.to_gluonts()), distilled.to_wide()
     assert [entry["item_id"] for entry in entries] == ["load", "wind"]
     for entry in entries:
+        assert entry["target"].dtype == np.float32  # the weights of its estimators are
         np.testing.assert_allclose(entry["target"], wide[entry["item_id"]], rtol=1e-6)
         assert entry["start"].start_time <= wide.index[0] <= entry["start"].end_time
 

@@ -90,5 +90,7 @@ def to_gluonts(wide: pd.DataFrame, step: str) -> PandasDataset:
             periods = stamps.tz_localize(None).to_period()  # gluonts counts in periods, which have no time zone
     except ValueError as error:
         raise InputError(f"gluonts has no period for the time step {step} ({error}); use to_long() instead") from error
-    series = {str(name): pd.DataFrame({"target": wide[name].to_numpy()}, index=periods) for name in wide.columns}
+    series = {
+        str(name): pd.DataFrame({"target": wide[name].to_numpy(np.float32)}, index=periods) for name in wide.columns
+    }
     return PandasDataset(series, target="target", freq=periods.freqstr)
