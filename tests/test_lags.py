@@ -26,6 +26,7 @@ from hdt.students.lags import Lags, on_lags
 from hdt.system.fingerprint import fingerprint
 from hdt.training.fit import errors, fit
 from hdt.training.loop import Diverged
+from hdt.tuning.student import tune_student
 
 Run = Callable[..., Result]
 WORDS = ("--context", 12, "--horizon", 6, "--length", 48, "--k", 6)
@@ -119,6 +120,8 @@ def test_evaluate_and_compare_score_them_like_others(frame: pd.DataFrame, monkey
     assert rows["scaled ridge", "full"] == pytest.approx(rows["sklearn:Ridge", "full"], rel=0.1)
     blind = hdt.evaluate(distilled, students=["sklearn:Ridge"], seeds=1, validation=False)
     assert blind["mse"][0] == table["mse"][0]
+    with pytest.raises(hdt.InputError, match="sklearn:Ridge is fitted, not trained step by step; hdt evaluate scores"):
+        tune_student(distilled, model="sklearn:Ridge")
     monkeypatch.setattr(Lags, "learn", lambda *_: pytest.fail("full data were fitted again"))
     evaluator = Evaluator(distilled.panel, 12, 6)
     assert evaluator.score_full("sklearn:Ridge", 0)["mse"] == rows["sklearn:Ridge", "full"]
