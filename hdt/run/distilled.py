@@ -15,6 +15,7 @@ from hdt.data.layout import Layout
 from hdt.data.series import Panel
 from hdt.distillation import recipe
 from hdt.run import card, interchange, loading, records
+from hdt.run.source import real_data, same_data
 from hdt.run.synthetic import Synthetic
 from hdt.system import folders
 from hdt.system.errors import InputError, require
@@ -74,8 +75,6 @@ class Distilled(Synthetic):
         spaced real ones in scaled units take their ids. ``data`` as in :func:`hdt.evaluate`. Raises
         :class:`InputError` when the data are not at hand, or not those of the run.
         """
-        from hdt.run.source import real_data, same_data
-
         panel = real_data(self, data)
         same_data(self, panel)
         return interchange.real_validation(self, self._long, panel, joined)
