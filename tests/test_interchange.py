@@ -183,6 +183,7 @@ def test_gluonts_gets_one_series_per_channel(step: str) -> None:
     entries, wide = list(distilled.to_gluonts()), distilled.to_wide()
     assert [entry["item_id"] for entry in entries] == ["load", "wind"]
     for entry in entries:
+        assert entry["target"].dtype == np.float32  # the weights of its estimators are
         np.testing.assert_allclose(entry["target"], wide[entry["item_id"]], rtol=1e-6)
         assert entry["start"].start_time <= wide.index[0] <= entry["start"].end_time
 
@@ -241,3 +242,51 @@ def test_hugging_face_datasets_reads_the_parquet_of_a_run(layout: str, tmp_path:
     stamps = {"wide": expected.index, "column": expected.get("date"), "long": expected.get("hour")}[layout]
     times = table.select_dtypes("datetime")
     assert times.shape[1] == 1 and (times.iloc[:, 0].to_numpy() == stamps.to_numpy()).all()
+
+
+def test_validation_has_the_ids_of_the_synthetic_series_and_the_real_values() -> None:
+    frame = make_frame()
+    one, several = distil(frame), distil(frame, sequences=2)
+    real = frame.iloc[280:320].rename_axis("ds").reset_index().melt("ds", var_name="unique_id", value_name="y")
+    pd.testing.assert_frame_equal(one.real_validation(), real[["unique_id", "ds", "y"]], check_dtype=False)
+    repeated = several.real_validation()
+    assert repeated["unique_id"].unique().tolist() == several.to_long()["unique_id"].unique().tolist()
+    for name, values in repeated.groupby("unique_id")["y"]:
+        np.testing.assert_array_equal(values, frame[name.split("/")[0]].iloc[280:320])
+    pd.testing.assert_frame_equal(several.real_validation(joined=True), one.real_validation())
+    pooled = {"method": "wiener", "channels": 2, "features": 8, "draws": 2, "k": None}
+    few = distil(make_frame(columns=("a", "b", "c", "d")), **pooled)
+    scaled = few.panel.part("val")
+    shown = few.real_validation()
+    assert shown["unique_id"].unique().tolist() == ["synthetic_1", "synthetic_2"]
+    np.testing.assert_allclose(shown["y"], scaled[:, [0, 2]].T.ravel())
+    with pytest.raises(hdt.InputError, match="its training part differs"):
+        one.real_validation(frame * 2)
+    with pytest.raises(hdt.InputError, match="the val part has no rows; choose another --split"):
+        distil(hdt.load(frame, split=(0.8, 0.0, 0.2))).real_validation()
+
+
+def test_joined_sequences_have_one_id_per_channel_and_no_window_goes_from_one_to_another() -> None:
+    distilled = distil(make_frame(), sequences=3)
+    long = distilled.to_long(joined=True)
+    assert long["unique_id"].unique().tolist() == ["load", "wind"] and len(long) == 2 * (3 * 48 + 2 * 18)
+    assert long["ds"].iloc[:180].equals(pd.Series(pd.date_range("2024-01-01", periods=180, freq="h")))
+    for c, (_, series) in enumerate(long.groupby("unique_id")):
+        known, values = series["available_mask"].to_numpy(), series["y"].to_numpy()
+        np.testing.assert_array_equal(values[known == 1], distilled.original[..., c].ravel())
+        np.testing.assert_allclose(values[known == 0], distilled.original[..., c].mean())
+        owner = np.where(known, np.arange(180) // 66, -1)
+        for start in range(180 - 18 + 1):
+            seen, asked = (set(part) - {-1} for part in np.split(owner[start : start + 18], [12]))
+            assert not seen or not asked or seen == asked
+    single = distil(make_frame())
+    pd.testing.assert_frame_equal(single.to_long(joined=True).drop(columns="available_mask"), single.to_long())
+    assert single.to_long(joined=True)["available_mask"].eq(1).all()
+
+
+@pytest.mark.parametrize(("step", "freq"), [("h", "h"), ("15min", "15min"), ("MS", "MS"), ("W-WED", "W-WED")])
+def test_the_frequency_is_that_of_pandas(step: str, freq: str) -> None:
+    stamps = pd.date_range("2024-01-03", periods=400, freq=step)
+    found = distil(make_frame().set_axis(stamps)).freq
+    assert (pd.date_range("2024-01-03", periods=400, freq=found) == stamps).all() and (found == freq or step == "W-WED")
+    assert distil(make_frame().set_axis(pd.RangeIndex(0, 2000, 5, name="time"))).freq == 5

@@ -77,6 +77,12 @@ FILES = {
             def forward(self, context):
                 return self.map(context.transpose(1, 2)).transpose(1, 2)
     ''',
+    "ridge.py": """
+        from sklearn.linear_model import Ridge
+        import hdt
+
+        Soft = hdt.wrap(Ridge(alpha=10), "soft")
+    """,
 }
 WINDOW = ("--context", "12", "--horizon", "6", "--length", "48")
 ENTRY_POINTS = """
@@ -86,6 +92,7 @@ ENTRY_POINTS = """
     halved = theirs.halved:Halved
     [hdt.students]
     linear = theirs.linear:Linear
+    soft = theirs.ridge:Soft
 """
 
 
@@ -113,9 +120,10 @@ def test_parts_of_other_packages_distil_evaluate_and_compare(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["floats"] == 24 * 2
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["settings"]["options"] == {"strength": 1.0}
-    done = hdt_command(environment, "evaluate", "run", "--student", "linear", "--seeds", "1", "--json")
+    students = ("--student", "linear", "--student", "soft")
+    done = hdt_command(environment, "evaluate", "run", *students, "--seeds", "1", "--json")
     assert done.returncode == 0, done.stderr
-    assert {row["student"] for row in json.loads(done.stdout)["rows"]} == {"linear"}
+    assert {row["student"] for row in json.loads(done.stdout)["rows"]} == {"linear", "soft"}
     done = hdt_command(
         environment, "compare", "frame.csv", "--method", "mean", "--student", "linear", "--seeds", "1", *WINDOW,
         "--option", "iterations=2", "--out", "cells",

@@ -153,6 +153,8 @@ def checked_options(settings: Settings, options: dict[str, Any]) -> dict[str, An
         ("backbone", settings.backbone, STUDENTS),
     ):
         require(name in known, f"unknown {what} {name!r}; known: {', '.join(known)}")
+    backbone = settings.backbone
+    require(STUDENTS[backbone].by_gradient, f"backbone {backbone!r} has no gradients; choose a network, such as mlp")
     require(
         settings.channels is None or OBJECTIVES[settings.objective].pools_channels,
         f"objective {settings.objective!r} matches every channel with its own; leave --channels out, or choose another "

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hdt.data.frames import parse_step
 from hdt.data.layout import Layout
 from hdt.data.series import Panel
 from hdt.distillation import recipe
 from hdt.run import card, interchange, loading, records
+from hdt.run.source import real_data, same_data
 from hdt.run.synthetic import Synthetic
 from hdt.system import folders
 from hdt.system.errors import InputError, require
@@ -37,6 +39,16 @@ class Distilled(Synthetic):
     def _layout(self) -> Layout:
         return Layout(**self.info.data.layout)
 
+    @property
+    def freq(self) -> str | int:
+        """The time step as pandas and forecasting libraries write it: "h", "MS"; of numbered rows, a number."""
+        step = parse_step(self.info.data.step)
+        return step if isinstance(step, int) else pd.tseries.frequencies.to_offset(step).freqstr
+
+    @property
+    def _long(self) -> Layout:
+        return replace(self._layout, kind="long", **PLAIN)
+
     def to_frame(self) -> pd.DataFrame:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
 
@@ -46,9 +58,26 @@ class Distilled(Synthetic):
         """
         return interchange.laid_out(self, self._layout)
 
-    def to_long(self) -> pd.DataFrame:
-        """:meth:`to_frame` with the columns ``unique_id``, ``ds`` and ``y``, whatever the caller's layout."""
-        return interchange.laid_out(self, replace(self._layout, kind="long", **PLAIN))
+    def to_long(self, *, joined: bool = False) -> pd.DataFrame:
+        """:meth:`to_frame` with the columns ``unique_id``, ``ds`` and ``y``, whatever the caller's layout.
+
+        Of several sequences each has ids of its own, so that no window goes from one to another. Models that take all
+        series at once (``n_series``) need one id per channel: ``joined``, the sequences follow one another, with
+        context + horizon rows between them that hold the channel's mean and 0 in ``available_mask``, which
+        neuralforecast counts in no loss.
+        """
+        return (interchange.joined if joined else interchange.laid_out)(self, self._long)
+
+    def real_validation(self, data: Any = None, *, joined: bool = False) -> pd.DataFrame:
+        """The real validation part under the ids of :meth:`to_long`, to stop on: ``nf.fit(df=…, val_df=…)``.
+
+        It repeats for every sequence unless ``joined``. Where synthetic channels stand for several, as many evenly
+        spaced real ones in scaled units take their ids. ``data`` as in :func:`hdt.evaluate`. Raises
+        :class:`InputError` when the data are not at hand, or not those of the run.
+        """
+        panel = real_data(self, data)
+        same_data(self, panel)
+        return interchange.real_validation(self, self._long, panel, joined)
 
     def to_wide(self) -> pd.DataFrame:
         """:meth:`to_frame` with one column per channel and a DatetimeIndex, whatever the caller's layout."""

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from hdt.data.frames import parse_step
-from hdt.data.layout import Layout, suffixed
-from hdt.system.errors import InputError
+from hdt.data.layout import Label, Layout, suffixed
+from hdt.data.series import Panel
+from hdt.system.errors import InputError, require
 
 if TYPE_CHECKING:
     from gluonts.dataset.pandas import PandasDataset
@@ -20,12 +21,46 @@ if TYPE_CHECKING:
 
 def laid_out(distilled: Synthetic, layout: Layout) -> pd.DataFrame:
     """The synthetic series in ``layout``, see :meth:`hdt.Distilled.to_frame`."""
-    info, original = distilled.info, distilled.original
-    index = layout.stamps(info.data.first_stamp, parse_step(info.data.step), original.shape[1])
-    columns = distilled.columns if info.settings.channels is not None else layout.own(distilled.columns)
-    if len(original) > 1:
-        columns = [suffixed(column, str(n)) for n in range(1, len(original) + 1) for column in columns]
-    return layout.frame(np.concatenate(list(original), axis=1), index, columns)
+    original = distilled.original
+    index = _stamps(distilled, layout, original.shape[1])
+    return layout.frame(np.concatenate(list(original), axis=1), index, _labels(distilled, layout, joined=False))
+
+
+def joined(distilled: Synthetic, layout: Layout) -> pd.DataFrame:
+    """The sequences one after another in a long layout, see :meth:`hdt.Distilled.to_long`."""
+    original, settings = distilled.original, distilled.info.settings
+    gap = settings.context + settings.horizon
+    apart = ((0, 0), (0, gap), (0, 0))
+    level = original.mean(axis=(0, 1))
+    known = np.pad(np.ones(original.shape, dtype=bool), apart)
+    values = np.where(known, np.pad(original, apart), level).reshape(-1, len(level))[:-gap]
+    long = layout.frame(values, _stamps(distilled, layout, len(values)), _labels(distilled, layout, joined=True))
+    return long.assign(available_mask=known.reshape(-1, len(level))[:-gap].T.ravel().astype(int))
+
+
+def real_validation(distilled: Synthetic, layout: Layout, panel: Panel, joined: bool) -> pd.DataFrame:
+    """The real validation part under the ids of the synthetic series, see :meth:`hdt.Distilled.real_validation`."""
+    pooled, rows = distilled.info.settings.channels, panel.rows("val")
+    require(rows.stop > rows.start, f"{panel.name}: the val part has no rows; choose another --split")
+    if pooled is None:
+        values = panel.original("val").astype(np.float64, copy=False)
+    else:
+        values = panel.block("val", [n * panel.channels // pooled for n in range(pooled)])
+    labels = _labels(distilled, layout, joined)
+    return layout.frame(np.tile(values, (1, len(labels) // values.shape[1])), panel.index[rows], labels)
+
+
+def _stamps(distilled: Synthetic, layout: Layout, steps: int) -> pd.Index:
+    return layout.stamps(distilled.info.data.first_stamp, parse_step(distilled.info.data.step), steps)
+
+
+def _labels(distilled: Synthetic, layout: Layout, joined: bool) -> list[Label]:
+    """Of the channels, or of those of every sequence where there are several that are not ``joined``."""
+    sequences = 1 if joined else len(distilled.values)
+    columns = distilled.columns if distilled.info.settings.channels is not None else layout.own(distilled.columns)
+    if sequences == 1:
+        return columns
+    return [suffixed(column, str(n)) for n in range(1, sequences + 1) for column in columns]
 
 
 def names(frame: pd.DataFrame) -> list[object]:
@@ -55,5 +90,7 @@ def to_gluonts(wide: pd.DataFrame, step: str) -> PandasDataset:
             periods = stamps.tz_localize(None).to_period()  # gluonts counts in periods, which have no time zone
     except ValueError as error:
         raise InputError(f"gluonts has no period for the time step {step} ({error}); use to_long() instead") from error
-    series = {str(name): pd.DataFrame({"target": wide[name].to_numpy()}, index=periods) for name in wide.columns}
+    series = {
+        str(name): pd.DataFrame({"target": wide[name].to_numpy(np.float32)}, index=periods) for name in wide.columns
+    }
     return PandasDataset(series, target="target", freq=periods.freqstr)

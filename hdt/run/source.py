@@ -8,19 +8,19 @@ from typing import Any
 from hdt.data import datasets
 from hdt.data.registry import find
 from hdt.data.series import Panel
-from hdt.run.distilled import Distilled
 from hdt.run.records import RUN
+from hdt.run.synthetic import Synthetic
 from hdt.system.errors import InputError, require
 
 
-def real_data(distilled: Distilled, data: Any = None) -> Panel:
+def real_data(distilled: Synthetic, data: Any = None) -> Panel:
     """The panel behind a run: the one it holds, or ``data``, or what run.json names, loaded alike; of series of unequal
     length, those that its windows fit."""
     settings = distilled.info.settings
     return _panel(distilled, data).for_windows(settings.context, settings.horizon)
 
 
-def _panel(distilled: Distilled, data: Any) -> Panel:
+def _panel(distilled: Synthetic, data: Any) -> Panel:
     info = distilled.info.data
     if data is None and distilled.panel is not None:
         return distilled.panel
@@ -39,7 +39,7 @@ def _panel(distilled: Distilled, data: Any) -> Panel:
         raise InputError(f"{RUN}: data.load_options {info.load_options} cannot be used ({error})") from None
 
 
-def same_data(distilled: Distilled, panel: Panel) -> None:
+def same_data(distilled: Synthetic, panel: Panel) -> None:
     """Refuse a panel whose training part is not the one that a run was made from."""
     require(
         panel.train_sha256 == distilled.info.data.train_sha256,

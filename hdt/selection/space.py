@@ -177,6 +177,8 @@ class Space:
                 corner = Configuration(student, {name: p.ends[end] for name, p in parameters.items()})
                 try:
                     network = build(student, *size, 0, **corner.keywords).to(evaluator.device).eval()
+                    if not network.by_gradient:  # nothing to forecast with before it is fitted
+                        continue
                     with torch.no_grad():
                         found = tuple(network(context).shape)
                     require(found == expected, f"of a context {tuple(context.shape)} it made {found}, not {expected}")

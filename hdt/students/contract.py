@@ -57,12 +57,14 @@ class Student(nn.Module):
     ``rates``: multiples of the published learning rate to choose from, by validation error, for every training set
     alike: one rate is too small for some sets and too large for others, full data among them (recipes/LOG.md).
     A constructor may take keyword arguments with defaults, which :func:`hdt.search` chooses.
+    ``by_gradient``: trained step by step; others are fitted at once (:class:`hdt.students.lags.Lags`).
     """
 
     name: ClassVar[str]
     training_settings: ClassVar[Training]
     rates: ClassVar[tuple[float, ...]] = (0.2, 1.0, 5.0)
     mixes_channels: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = True
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__()

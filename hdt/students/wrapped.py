@@ -1,6 +1,7 @@
 """Any network [B, L, C] → [B, H, C] as a student: a class or function of (context, horizon, channels) makes it.
 
 It may take keyword arguments with defaults beside these, which :func:`hdt.search` chooses.
+And any regressor with ``fit`` and ``predict`` (:mod:`hdt.students.lags`), and any network of neuralforecast.
 """
 
 from __future__ import annotations
@@ -15,34 +16,46 @@ from uuid import uuid4
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.students import neural
 from hdt.students.contract import Student, Training, keywords
+from hdt.students.lags import is_regressor, on_lags
 from hdt.system.errors import InputError, first_line, require
+
+INSTALL = {"sklearn": "scikit-learn", "lightgbm": "lightgbm", "neuralforecast": "'hdt-ts[neuralforecast]'"}
 
 
 def wrap(factory: Any, name: str, training: Training | None = None) -> type[Student]:
     """The student that trains ``factory(context, horizon, channels)``; by default AdamW at 1e-3, batches of 32.
 
-    Its learning rate is chosen like that of every student, from a fifth of it to five times it. Raises
-    :class:`hdt.system.errors.InputError` for what cannot be called.
+    Its learning rate is chosen like that of every student, from a fifth of it to five times it. A regressor, class or
+    instance, is fitted on lags: :func:`hdt.students.lags.on_lags`. Models of neuralforecast, or a function that makes
+    one, are trained like other networks: :mod:`hdt.students.neural`. Raises :class:`hdt.system.errors.InputError` for
+    what is neither.
     """
+    if is_regressor(factory):
+        require(training is None, f"student {name!r}: a regressor is fitted, not trained; leave training out")
+        return on_lags(factory, name)
     require(callable(factory), f"student {name!r}: expected a class or function that makes a network, not {factory!r}")
     try:
         text = inspect.getsource(factory)
     except (OSError, TypeError):  # typed in somewhere: nothing that was kept may be taken for it
         text = uuid4().hex
 
+    model = neural.is_model(factory)
+    make = neural.maker(factory) if model else factory
+
     class Wrapped(Student):
-        training_settings = training or Training(lr=1e-3)
-        mixes_channels = bool(getattr(factory, "mixes_channels", False))
+        training_settings = training or Training(lr=neural.default_rate(factory) if model else 1e-3)
+        mixes_channels = bool(getattr(factory, "MULTIVARIATE" if model else "mixes_channels", False))
         identity = text
 
         def __init__(self, context: int, horizon: int, channels: int, **more: Any) -> None:
             super().__init__(context, horizon, channels)
-            self.network = _made(factory, name, context, horizon, channels, **more)
+            self.network = _made(make, name, context, horizon, channels, **more)
 
         @classmethod
         def keywords(cls) -> frozenset[str] | None:
-            return keywords(factory)
+            return keywords(make)
 
         def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
             expected = (len(context), self.horizon, context.shape[2])
@@ -68,17 +81,19 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
 
 
 def load(path: str) -> type[Student]:
-    """The student at ``package.module:Name``: a :class:`Student`, or a class or function for :func:`wrap`.
+    """The student at ``package.module:Name``: a :class:`Student`, or what :func:`wrap` takes.
 
-    Modules of the current folder are found, too. Raises :class:`hdt.system.errors.InputError` when there is none.
+    ``sklearn`` finds its regressors wherever they are in that package, ``neuralforecast`` its models. Modules of the
+    current folder are found, too. Raises :class:`hdt.system.errors.InputError` when there is none.
     """
     module, _, label = path.partition(":")
     here, sys.path[:] = sys.path[:], [*sys.path, os.getcwd()]
     try:
-        found: Any = import_module(module)
-        for part in label.split("."):
-            found = getattr(found, part)
+        found = _imported(module, label)
     except Exception as error:  # whatever somebody else's module raises
+        top = module.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and error.name == top in INSTALL:
+            raise InputError(f"student {path!r}: {top} is not installed; pip install {INSTALL[top]}") from error
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(f"student {path!r} cannot be imported ({reason}); expected package.module:Name") from error
     finally:
@@ -89,15 +104,32 @@ def load(path: str) -> type[Student]:
     return type(found.__name__, (found,), {"name": path, "__module__": found.__module__})
 
 
+def _imported(module: str, label: str) -> Any:
+    import_module(module.partition(".")[0])
+    if module == "sklearn":
+        from sklearn.utils import all_estimators
+
+        known = dict(all_estimators(type_filter="regressor"))
+        if label not in known:
+            raise AttributeError(f"scikit-learn has no regressor {label!r}")
+        return known[label]
+    found: Any = import_module("neuralforecast.models" if module == "neuralforecast" else module)
+    for part in label.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def _made(factory: Any, name: str, *size: int, **more: Any) -> nn.Module:
     try:
-        network = factory(*size, **more)
-    except TypeError as error:
+        with neural.unseeded():
+            network = factory(*size, **more)
+    except (TypeError, ImportError) as error:
         beside = "".join(f", {key}={value!r}" for key, value in more.items())
         raise InputError(
             f"student {name!r} cannot be made of (context, horizon, channels) = {size}{beside} ({first_line(error)}); "
             "name a function of these that returns the network"
         ) from error
+    network = neural.Network(network, name) if neural.is_model(network) else network
     kind = type(network).__name__
     require(isinstance(network, nn.Module), f"student {name!r}: expected a torch.nn.Module, got {kind}")
     require(any(p.requires_grad for p in network.parameters()), f"student {name!r}: {kind} has nothing to learn")

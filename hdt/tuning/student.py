@@ -147,6 +147,7 @@ def tune_student(
     :class:`hdt.system.errors.InputError` for bad input, a diverging training and lack of memory.
     """
     require(model in STUDENTS, f"unknown student {model!r}; known: {', '.join(STUDENTS)}")
+    require(STUDENTS[model].by_gradient, f"{model} is fitted, not trained step by step; hdt evaluate scores it")
     require(lr is None or 0 < lr < LARGEST, f"lr={lr}: expected a positive number")
     require(batch is None or batch >= 1, f"batch={batch}: at least one window is needed")
     origin = None if base is None else _base(base, model, context, horizon)
