@@ -372,6 +372,16 @@ def test_only_the_best_on_all_data_read_the_test_part(frame: pd.DataFrame) -> No
     pd.testing.assert_frame_equal(searched(frame, 0), searched(other, 0))
 
 
+@pytest.mark.skipif(find_spec("optuna") is None, reason="Optuna is not installed")
+def test_regressors_and_their_parameters_are_searched(distilled: hdt.Distilled) -> None:
+    space = {"sklearn:Ridge": {"alpha": {"log": [1e-3, 1e3]}}, "dlinear": QUICK}
+    found = hdt.search(distilled, space, trials=5, top=1)
+    ridges = found.table[found.table["student"] == "sklearn:Ridge"]
+    assert len(ridges) >= 2 and ridges["alpha"].nunique() == ridges["validation_mse"].nunique() == len(ridges)
+    with pytest.raises(hdt.InputError, match="sklearn:Ridge: unknown parameter 'depth'; known: alpha, batch"):
+        Space.of({"sklearn:Ridge": {"depth": [1, 2]}})
+
+
 def test_a_student_of_ones_own_is_searched(distilled: hdt.Distilled) -> None:
     class Scaled(nn.Module):
         def __init__(self, context: int, horizon: int, channels: int, bias: bool = True) -> None:
