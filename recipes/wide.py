@@ -3,8 +3,8 @@
 On a generated table of 17,544 × 8,600 (``recipes/scale.py``), iTransformer's attention between all channels does not
 fit into memory. Trained on eight prototypes it forecasts every channel, in groups of 64. Beside it are the naive
 forecasts and what can be trained on all data at all: the best linear forecaster, least squares from the exact moments
-of all windows (:mod:`hdt.maths.moments`), and with ``--pass`` DLinear for one pass. Errors are of all channels and of every 25th test
-window, so that each phase of the day is met. Rows are kept in ``--out``; an interrupted table goes on.
+of all windows (:mod:`hdt.maths.moments`), and with ``--pass`` DLinear for one pass. Errors are of all channels and of
+every 25th test window, so that each phase of the day is met. Rows are kept in ``--out``; an interrupted table goes on.
 """
 
 from __future__ import annotations
