@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,6 @@ ENVIRONMENT = {  # read when Ray is imported first
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how it will be; without, a notice of that
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of tasks that fail after another
-    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",  # what it says on stdout of workers that were killed
 }
 LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
 JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
@@ -69,9 +69,26 @@ def joined(workers: int | None, address: str | None) -> Iterator[Any]:
     with suppress(ValueError, TypeError):  # in another thread, or a handler of another language
         signal.signal(signal.SIGTERM, ends)  # Ray prints where it was
     try:
-        yield ray
+        with _mute():
+            yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """Keep Ray from telling stdout of workers that were killed, which it replaces. (RAY_DEDUP_LOGS_SKIP_REGEX does so
+    where nobody imported Ray before.)"""
+    try:
+        from ray._private.ray_logging import stdout_deduplicator as talker
+    except ImportError:
+        yield
+        return
+    kept, talker.skip_re = talker.skip_re, re.compile("")
+    try:
+        yield
+    finally:
+        talker.skip_re = kept
 
 
 def _answers(address: str) -> None:
