@@ -47,7 +47,8 @@ class Panel:
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
-    are the last horizons of every series, as in M4 (:meth:`for_windows`).
+    are the last horizons of every series, as in M4 (:meth:`for_windows`). ``fixed`` is the scaler of a run that goes
+    on, in place of one of this training part.
     """
 
     values: np.ndarray | Stored
@@ -63,6 +64,7 @@ class Panel:
     load_options: Mapping[str, Any] = field(default_factory=dict)
     starts: np.ndarray | None = None
     last_windows: bool = False
+    fixed: Scaler | None = None
 
     @classmethod
     def from_frame(
@@ -189,8 +191,8 @@ class Panel:
 
     @property
     def scaler(self) -> Scaler:
-        """Fitted on the training part, after filling."""
-        return self.survey.scaler
+        """Fitted on the training part, after filling, unless it is given."""
+        return self.survey.scaler if self.fixed is None else self.fixed
 
     @property
     def train_sha256(self) -> str:
@@ -239,7 +241,9 @@ class Panel:
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
             values = np.concatenate([self.original(before, channels)[-missing:], values]) if missing > 0 else values
-        known = "survey" in vars(self) or not self.stored  # else a look at some columns is not worth a pass over all
+        known = (
+            self.fixed is not None or "survey" in vars(self) or not self.stored
+        )  # else a look at some columns is not worth a pass over all
         scaler = self.scaler.of(channels) if known else Scaler.fit(self.original("train", channels))
         return scaler.transform(values.astype(np.float64, copy=False))
 
@@ -251,6 +255,7 @@ class Panel:
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
         facts = [self.values.shape, self.borders, self.missing]
+        facts += [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())
