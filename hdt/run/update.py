@@ -86,7 +86,7 @@ def following(run: Distilled, data: Any) -> Panel:
     require(not panel.stored, f"{name}: its values stay in their files; give them in smaller parts")
     lacking = [column for column in info.columns if column not in panel.columns]
     others = [column for column in panel.columns if column not in info.columns]
-    wrong = [f"lacks {lacking[0]!r}"] * bool(lacking) + [f"has {others[0]!r}, which is new"] * bool(others)
+    wrong = [f"lacks {column!r}" for column in lacking[:1]] + [f"has {column!r}, which is new" for column in others[:1]]
     require(not wrong, f"{name}: {' and '.join(wrong)}; give the {len(info.columns)} columns of the run")
     order = [panel.columns.index(column) for column in info.columns]
     _check_stamps(panel, run)
