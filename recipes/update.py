@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 import hdt
+from hdt.distillation.recipe import parse_options
 from hdt.evaluation.protocol import Evaluator
 from hdt.run.records import STATE
 from hdt.run.update import ALL_TRAIN
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="of the first set and of the one made anew")
     parser.add_argument("--update-iterations", type=int, help="of each update; a quarter of the method's")
     parser.add_argument("--learning-rate", type=float, help="of updates")
+    parser.add_argument("--option", action="append", help="hyperparameter of all of them, name=value")
     args = parser.parse_args()
     panel = hdt.load(args.data)
     rows, month = panel.borders[0], args.days * int(pd.Timedelta("1D") / panel.step)
@@ -43,7 +45,7 @@ def main() -> None:
     found: dict[str, list[float]] = {"first": [], "updated": [], "anew": []}
     evaluator = None
     for seed in range(args.seeds):
-        given = {"method": args.method, "seed": seed, "iterations": args.iterations}
+        given = {"method": args.method, "seed": seed, "iterations": args.iterations, **parse_options(args.option)}
         first = updated = hdt.distill(hdt.load(frame.iloc[:begin], split=ALL_TRAIN), **given)
         settings = first.info.settings
         seconds = []

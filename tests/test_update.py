@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,10 @@ from hdt.objective.wiener import Wiener
 from hdt.run.records import STATE, RunInfo
 
 TINY = {"length": 48, "context": 12, "horizon": 6, "iterations": 3, "features": 8, "draws": 2, "split": [1.0, 0.0, 0.0]}
-WORDS = (
-    "--length 48 --context 12 --horizon 6 --iterations 3 --option features=8 --option draws=2 --split 1,0,0"
-).split()
+WORDS = [
+    "--length=48", "--context=12", "--horizon=6", "--iterations=3", "--option=features=8", "--option=draws=2",
+    "--split=1,0,0",
+]  # fmt: skip
 FIRST = 300
 
 
@@ -66,7 +69,7 @@ def test_linear_moments_after_updates_are_those_of_every_window(cuts: tuple[int,
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(90, 2))).float()
     wiener = objective()
     known = wiener.prepare(x[: cuts[0]])
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         assert known.sums is not None
         known = wiener.extend(known.sums, x[begin - 9 : end])
     product, cross, target, count = by_hand(x.double().numpy(), wiener)
@@ -251,7 +254,7 @@ def test_methods_that_cannot_go_on_say_why_before_the_work(
 def test_series_of_unequal_length_cannot_go_on(run, tmp_path: Path) -> None:
     frame = make_frame(120).melt(ignore_index=False, var_name="unique_id", value_name="y").rename_axis("ds")
     frame.reset_index().iloc[7:].to_csv("long.csv", index=False)
-    words = ["--method", "wiener", *WORDS[:-2], "--out", "run"]
+    words = ["--method", "wiener", *WORDS[:-1], "--out", "run"]
     refused(run("distill", "long.csv", *words, "--state"), "series differ in length")
     assert run("distill", "long.csv", *words).code == 0
     refused(run("update", "run", "long.csv"), "series differ in length")
@@ -280,8 +283,6 @@ def spoil(file: Path, facts: Any = None, drop: str | None = None, change: Any = 
 
 @pytest.mark.parametrize("how", SPOILED)
 def test_a_spoiled_state_is_refused(run, how: str, kept: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(kept, tmp_path / "run")
     make_frame().iloc[FIRST:].to_csv("new.csv")
     change, message = SPOILED[how]
@@ -290,8 +291,6 @@ def test_a_spoiled_state_is_refused(run, how: str, kept: Path, tmp_path: Path) -
 
 
 def test_features_drawn_by_another_version_are_refused(run, kept: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(kept, tmp_path / "run")
     make_frame().iloc[FIRST:].to_csv("new.csv")
     spoil(folder / STATE, facts={"features": "0"})
