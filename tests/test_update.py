@@ -294,7 +294,7 @@ def test_features_drawn_by_another_version_are_refused(run, kept: Path, tmp_path
     folder = shutil.copytree(kept, tmp_path / "run")
     make_frame().iloc[FIRST:].to_csv("new.csv")
     spoil(folder / STATE, facts={"features": "0"})
-    refused(run("update", folder, "new.csv"), "other versions of torch or numpy")
+    refused(run("update", folder, "new.csv"), "torch or numpy of other versions")
 
 
 def test_only_additive_objectives_say_that_they_are() -> None:

@@ -47,8 +47,7 @@ class Panel:
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
-    are the last horizons of every series, as in M4 (:meth:`for_windows`). ``fixed`` is the scaler of a run that goes
-    on, in place of one of this training part.
+    are every series' last horizons, as in M4 (:meth:`for_windows`). ``fixed``: a run's scaler.
     """
 
     values: np.ndarray | Stored
@@ -254,8 +253,8 @@ class Panel:
     @cached_property
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
-        facts = [self.values.shape, self.borders, self.missing]
-        facts += [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
+        fixed = [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
+        facts = [self.values.shape, self.borders, self.missing, *fixed]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())

@@ -44,7 +44,7 @@ from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
-from hdt.training.features import Relu, centred, learned, random_relu
+from hdt.training.features import Relu, centred, learned, numbers, random_relu
 
 
 class WienerOptions(Options):
@@ -85,8 +85,7 @@ class Views(Known):
 
 @dataclass(frozen=True)
 class Statistic:
-    """Everything that the views need of some channels: it adds over channels, and over rows where ``begun`` windows of
-    each channel are known already and those given are the next. Halves stand for symmetric matrices."""
+    """All that the views need of some channels: it adds over channels, and over rows after ``begun`` known windows."""
 
     context: int
     horizon: int
@@ -99,15 +98,9 @@ class Statistic:
         found = [first, moments.half(change), sums, count]
         for draw, features in enumerate(self.drawn):
             offset = (draw * self.stride // len(self.drawn) - self.begun) % self.stride
-            own_moments = moments.stream(own, self.context, self.horizon, features, self.stride, offset)
-            product, *others = own_moments.tensors()
-            found += [moments.half(product), *others]
+            own_moments = moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
+            found += [moments.half(own_moments[0]), *own_moments[1:]]
         return found
-
-
-def numbers(drawn: Sequence[Relu]) -> list[Tensor]:
-    """What identifies these features."""
-    return [tensor for features in drawn for tensor in (features.mix, features.bias)]
 
 
 class Wiener(Objective[Views]):
@@ -143,10 +136,9 @@ class Wiener(Objective[Views]):
         statistic = Statistic(context, horizon, drawn, stride)
         facts = [context, horizon, len(drawn), stride]  # its weights are no part of it
         told = summed(series, size, statistic, lambda: fingerprint(facts, numbers(drawn), code=[Statistic, Relu]))
-        together = len(counts) == 1 or not starts(series).any()
-        fits = together and self.fixed(options.model_dump()) is None
-        sums = Sums(told, stride, counts[0][0], fingerprint([], numbers(drawn))) if fits else None
-        return self.views(told, drawn, sums)
+        if starts(series).any() or self.fixed(options.model_dump()):
+            return self.views(told, drawn, None)
+        return self.views(told, drawn, Sums(told, stride, counts[0][0], fingerprint([], numbers(drawn))))
 
     @classmethod
     def fixed(cls, options: Mapping[str, Any]) -> str | None:
@@ -157,20 +149,19 @@ class Wiener(Objective[Views]):
     def extend(self, sums: Sums, series: Float[Tensor, "T C"]) -> Views:
         context, horizon = self.problem.context, self.problem.horizon
         drawn = self.drawn(torch.Generator().manual_seed(0), series.device)
-        same = sums.features == fingerprint([], numbers(drawn))
-        require(same, "other versions of torch or numpy drew other random features; install those of run.json")
+        if sums.features != fingerprint([], numbers(drawn)):
+            raise InputError("torch or numpy of other versions drew other features; install those of run.json")
         told = summed(series, context + horizon, Statistic(context, horizon, drawn, sums.stride, sums.windows))
-        shapes = [[tensor.shape for tensor in tensors] for tensors in (told, sums.tensors)]
-        require(shapes[0] == shapes[1], "the kept sums are not of these settings")
+        shapes = [tensor.shape for tensor in told]
+        require(shapes == [tensor.shape for tensor in sums.tensors], "the kept sums are not of these settings")
         told = [known.to(part) + part for known, part in zip(sums.tensors, told, strict=True)]
-        windows_seen = sums.windows + len(series) - context - horizon + 1
-        return self.views(told, drawn, replace(sums, tensors=told, windows=windows_seen))
+        seen = sums.windows + len(series) - context - horizon + 1
+        return self.views(told, drawn, replace(sums, tensors=told, windows=seen))
 
     def drawn(self, generator: torch.Generator, device: torch.device) -> list[Relu]:
         """The random features of the draws."""
-        count = self.options.draws if self.options.relu else 0
-        drawn = [random_relu(self.problem.context, self.options.features, generator) for _ in range(count)]
-        return [features.to(device) for features in drawn]
+        count, features = self.options.draws if self.options.relu else 0, self.options.features
+        return [random_relu(self.problem.context, features, generator).to(device) for _ in range(count)]
 
     def views(self, told: Sequence[Tensor], drawn: Sequence[Relu], sums: Sums | None) -> Views:
         """The views of these sums of :class:`Statistic`."""
