@@ -42,8 +42,7 @@ class Panel:
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
     :meth:`original`, :meth:`part` and :meth:`block` read rows, and only those of the part they are asked for
-    (validation and test with the context before them), so a distillation never sees validation or test. ``read`` are
-    the notices of reading.
+    (validation and test with the context before them), so a distillation sees neither. ``read``: notices of reading.
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
