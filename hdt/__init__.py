@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hdt.evaluation.protocol import evaluate
     from hdt.run.distilled import Distilled
     from hdt.run.produce import distill
+    from hdt.run.update import update
     from hdt.selection.search import search
     from hdt.students.wrapped import wrap
     from hdt.system.errors import InputError
@@ -26,6 +27,7 @@ __all__ = [
     "finetune",
     "load",
     "search",
+    "update",
     "wrap",
 ]
 
@@ -39,6 +41,7 @@ _HOME = {
     "finetune": "hdt.tuning",
     "load": "hdt.data.datasets",
     "search": "hdt.selection.search",
+    "update": "hdt.run.update",
     "wrap": "hdt.students.wrapped",
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.cli import bench, data, search, tune
+from hdt.cli import bench, data, search, tune, update
 from hdt.cli.data import split_of
 from hdt.cli.terminal import (
     AsJson,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hdt.run.distilled import Distilled
 
 NOT_SETTINGS = {
-    "data", "option", "recipe", "out", "force", "dry_run", "as_json", "engine", "workers", "address",
+    "data", "option", "recipe", "out", "force", "state", "dry_run", "as_json", "engine", "workers", "address",
 }  # fmt: skip
 
 app = typer.Typer(
@@ -115,6 +115,7 @@ def distill(
     address: bench.Address = None,
     out: Annotated[Path | None, Option(help="Run folder; by default runs/DATA-METHOD-LENGTH.")] = None,
     force: Annotated[bool, Option("--force", help="Replace an existing run folder.")] = False,
+    state: Annotated[bool, Option("--state", help="Keep what 'hdt update' needs: some MB, M real rows in it.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the settings, floats and memory; write nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -123,7 +124,7 @@ def distill(
     from hdt.distillation.config import ALL
     from hdt.distillation.loop import KEEP_SECONDS
     from hdt.distillation.recipe import number_or, parse_options, read_recipe
-    from hdt.run import plan, produce, reading
+    from hdt.run import kept, plan, produce, reading
     from hdt.run.distilled import check_target
 
     named, from_recipe = read_recipe(recipe) if recipe else (None, {})
@@ -138,6 +139,8 @@ def distill(
     given = {**from_recipe, **parse_options(option), **flags}
     panel, settings = produce.prepare(data, DownloadBar(), **given)
     reading.check_sharing(panel, engine, workers, address)
+    if state and (why := kept.refusal(panel, settings)):
+        raise InputError(why)
     if dry_run:
         told = plan.plan(panel, settings)
         return print_json(told) if as_json else print_settings(told)
@@ -159,7 +162,7 @@ def distill(
             panel, settings, checkpoint=checkpoint,
             watch=lambda done, _, terms: bar.update(task, completed=done, description=f"loss {terms['loss']:.4f}"),
         )  # fmt: skip
-    distilled.save(out, force=force)
+    distilled.save(out, force=force, state=state)
     checkpoint.unlink(missing_ok=True)
     info = distilled.info
     for notice in info.data.notices:
@@ -228,6 +231,7 @@ def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json:
 app.command()(bench.compare)
 app.command()(tune.finetune)
 app.command()(search.search)
+app.command()(update.update)
 
 
 @app.command()

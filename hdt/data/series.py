@@ -42,12 +42,11 @@ class Panel:
     train, validation and test parts; ``index`` holds stamps or whole numbers, ``step`` apart; ``source`` and
     ``load_options`` are what :func:`hdt.load` was given, so that a run can find its data again. Only
     :meth:`original`, :meth:`part` and :meth:`block` read rows, and only those of the part they are asked for
-    (validation and test with the context before them), so a distillation never sees validation or test. ``read`` are
-    the notices of reading.
+    (validation and test with the context before them), so a distillation sees neither. ``read``: notices of reading.
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
-    are the last horizons of every series, as in M4 (:meth:`for_windows`).
+    are every series' last horizons, as in M4 (:meth:`for_windows`). ``fixed``: a run's scaler.
     """
 
     values: np.ndarray | Stored
@@ -63,6 +62,7 @@ class Panel:
     load_options: Mapping[str, Any] = field(default_factory=dict)
     starts: np.ndarray | None = None
     last_windows: bool = False
+    fixed: Scaler | None = None
 
     @classmethod
     def from_frame(
@@ -189,8 +189,8 @@ class Panel:
 
     @property
     def scaler(self) -> Scaler:
-        """Fitted on the training part, after filling."""
-        return self.survey.scaler
+        """Fitted on the training part, after filling, unless it is given."""
+        return self.survey.scaler if self.fixed is None else self.fixed
 
     @property
     def train_sha256(self) -> str:
@@ -239,7 +239,9 @@ class Panel:
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
             values = np.concatenate([self.original(before, channels)[-missing:], values]) if missing > 0 else values
-        known = "survey" in vars(self) or not self.stored  # else a look at some columns is not worth a pass over all
+        known = (
+            self.fixed is not None or "survey" in vars(self) or not self.stored
+        )  # else a look at some columns is not worth a pass over all
         scaler = self.scaler.of(channels) if known else Scaler.fit(self.original("train", channels))
         return scaler.transform(values.astype(np.float64, copy=False))
 
@@ -250,7 +252,8 @@ class Panel:
     @cached_property
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
-        facts = [self.values.shape, self.borders, self.missing]
+        fixed = [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
+        facts = [self.values.shape, self.borders, self.missing, *fixed]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())

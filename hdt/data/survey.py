@@ -73,8 +73,20 @@ def survey(
             last_kept = time.monotonic()
     mean, std = (np.array([x for block in found for x in block[name]], np.float64) for name in ("mean", "std"))
     notes = [note for name in ("filled", "constant") for block in found for note in block[name]]
-    digest = hashlib.sha256("".join(sha for block in found for sha in block["sha256"]).encode()).hexdigest()
-    return Survey(Scaler(mean, std), notes, digest)
+    return Survey(Scaler(mean, std), notes, _joined([sha for block in found for sha in block["sha256"]]))
+
+
+def sha256(values: np.ndarray) -> str:
+    """The fingerprint that :func:`survey` gives a table of these values [T, C]."""
+    return _joined(_by_column(values))
+
+
+def _by_column(values: np.ndarray) -> list[str]:
+    return [hashlib.sha256(np.ascontiguousarray(own).data).hexdigest() for own in values.T]
+
+
+def _joined(columns: Sequence[str]) -> str:
+    return hashlib.sha256("".join(columns).encode()).hexdigest()
 
 
 def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str]) -> Block:
@@ -86,5 +98,5 @@ def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str]) -
         "std": scaler.std.tolist(),
         "filled": list(filled.values()),
         "constant": [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant],
-        "sha256": [hashlib.sha256(np.ascontiguousarray(own).data).hexdigest() for own in values.T],
+        "sha256": _by_column(values),
     }

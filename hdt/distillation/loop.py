@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
 from hdt.maths.blocks import Blocks, Real, dense, evenly, long_enough, select
-from hdt.objective import OBJECTIVES, Objective, Problem, Scored
+from hdt.objective import OBJECTIVES, Known, Objective, Problem, Scored, Sums
 from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series
 from hdt.system import checkpoint as checkpoints
@@ -31,7 +31,8 @@ class Outcome(NamedTuple):
     """Learned parameters, the series they decode to, where it started, kept harmonics, and the loss log.
 
     All tensors are on the CPU; ``mask`` is None for objectives that do not choose harmonics; ``chosen`` holds
-    what was read from the data: hyperparameters given as ``auto`` or left open.
+    what was read from the data: hyperparameters given as ``auto`` or left open; ``sums`` are those of
+    :class:`hdt.objective.Known`.
     """
 
     params: Params
@@ -41,6 +42,24 @@ class Outcome(NamedTuple):
     history: list[dict[str, float]]
     seconds: float
     chosen: dict[str, int | float]
+    sums: Sums | None = None
+
+
+class Since(NamedTuple):
+    """Where a distillation stood: what it had learned, what it had read from the data, its sums."""
+
+    params: Params
+    chosen: Mapping[str, int | float]
+    sums: Sums
+
+
+class Begun(NamedTuple):
+    """All that an optimisation needs: what it knows, and the parameters and series that it goes on from."""
+
+    parameterization: Parameterization
+    known: Known
+    params: Params
+    started: Float[Tensor, "N M C"]
 
 
 def objective_of(settings: Settings) -> Objective:
@@ -85,29 +104,9 @@ def _checked(objective: Objective, scored: Any) -> Scored:
     return scored
 
 
-def optimise(
-    series: Real,
-    settings: Settings,
-    *,
-    watch: WatchIteration | None = None,
-    checkpoint: Path | None = None,
-) -> Outcome:
-    """Distil the scaled training part ``series`` as ``settings`` say.
-
-    Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
-    iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
-    which the same distillation goes on, to the same bytes; the caller removes it. ``seconds`` counts everything,
-    expert trainings included even when they came from the cache, but not
-    what the cache knows of a table in files. Equal settings and data give equal bytes on one
-    machine with an equal number of threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being
-    finite.
-    """
-    begun = time.perf_counter()
-    series = series.to(device_of(settings.device))
-    generator = torch.Generator().manual_seed(settings.seed)
+def _begin(series: Real, settings: Settings, objective: Objective, generator: torch.Generator) -> Begun:
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
-    objective = objective_of(settings)
     parameterization.prepare(typical(series, settings), generator)
     known = objective.prepare(series if objective.by_blocks else dense(series))
     drawn = some_channels(series, settings.channels, settings.length, generator)
@@ -115,7 +114,48 @@ def optimise(
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)
     _check_shape(parameterization, params, started)
-    channels = partition(size.channels, settings.channel_batch, generator)
+    return Begun(parameterization, known, params, started)
+
+
+def _go_on(series: Float[Tensor, "T C"], settings: Settings, objective: Objective, since: Since) -> Begun:
+    size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
+    parameterization = build(settings.parameterization, size, {**settings.options, **since.chosen})
+    known = objective.extend(since.sums, series)
+    params = {name: tensor.to(series.device, copy=True) for name, tensor in since.params.items()}
+    with torch.no_grad():
+        return Begun(parameterization, known, params, parameterization.decode(params))
+
+
+def optimise(
+    series: Real,
+    settings: Settings,
+    *,
+    watch: WatchIteration | None = None,
+    checkpoint: Path | None = None,
+    since: Since | None = None,
+) -> Outcome:
+    """Distil the scaled training part ``series`` as ``settings`` say.
+
+    Adam on the parameters with a cosine learning rate. ``watch`` is called after every iteration with (iteration,
+    iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
+    which the same distillation goes on, to the same bytes; the caller removes it. With ``since``, where a distillation
+    of the rows before stood, ``series`` is what :meth:`hdt.objective.Objective.extend` takes, and nothing else of those
+    rows is needed; there is no checkpoint then. ``seconds`` counts everything,
+    expert trainings included even when they came from the cache, but not
+    what the cache knows of a table in files. Equal settings and data give equal bytes on one
+    machine with an equal number of threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being
+    finite.
+    """
+    clock = time.perf_counter()
+    series = series.to(device_of(settings.device))
+    generator = torch.Generator().manual_seed(settings.seed)
+    objective = objective_of(settings)
+    if since is None:
+        begun = _begin(series, settings, objective, generator)
+    else:
+        begun = _go_on(dense(series), settings, objective, since)
+    parameterization, known, params, started = begun
+    channels = partition(started.shape[2], settings.channel_batch, generator)
     groups = [Group(parameterization, params, index) for index in channels]
     with torch.no_grad():
         state = objective.initial(known, started)
@@ -168,7 +208,7 @@ def optimise(
                 "params": [group.params for group in groups], "waiting": waiting, "state": state,
                 "optimizer": optimizer.state_dict(),
                 "generator": generator.get_state(), "history": history,
-                "seconds": earlier + time.perf_counter() - begun,
+                "seconds": earlier + time.perf_counter() - clock,
             }  # fmt: skip
             checkpoints.keep(checkpoint, key, tree)
             last_kept = time.monotonic()
@@ -181,6 +221,6 @@ def optimise(
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
     mask = None if known.mask is None else known.mask.cpu()
-    seconds = earlier + time.perf_counter() - begun + known.saved_seconds
-    chosen = {**parameterization.chosen, **objective.chosen(known, state)}
-    return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen)
+    seconds = earlier + time.perf_counter() - clock + known.saved_seconds
+    chosen = {**(since.chosen if since else {}), **parameterization.chosen, **objective.chosen(known, state)}
+    return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen, known.sums)

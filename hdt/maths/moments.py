@@ -15,6 +15,7 @@ so G, the Gram matrix of all windows, costs O(T log T + (L+H)²) per channel, wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +73,21 @@ class Moments:
     def loss(self, weights: Float[Tensor, "D H"]) -> Float[Tensor, ""]:
         """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c."""
         return total(weights * (self.features @ weights - 2 * self.cross)) + self.target
+
+
+def half(matrix: Float[Tensor, "n n"]) -> Float[Tensor, " half"]:
+    """The upper triangle of a symmetric matrix, n(n+1)/2 numbers."""
+    rows, columns = torch.triu_indices(*matrix.shape, device=matrix.device)
+    return matrix[rows, columns]
+
+
+def whole(upper: Float[Tensor, " half"]) -> Float[Tensor, "n n"]:
+    """Inverse of :func:`half`."""
+    size = (math.isqrt(8 * len(upper) + 1) - 1) // 2
+    rows, columns = torch.triu_indices(size, size, device=upper.device)
+    matrix = upper.new_empty(size, size)
+    matrix[rows, columns] = matrix[columns, rows] = upper
+    return matrix
 
 
 def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:

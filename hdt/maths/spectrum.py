@@ -91,6 +91,16 @@ class Spectrum(NamedTuple):
     power: Float[Tensor, "F C"]
 
 
+def apart(length: int) -> int:
+    """Steps between sub-series."""
+    return max(1, length // OVERLAP)
+
+
+def sub_series(steps: int, length: int) -> list[int]:
+    """The first rows of the sub-series of so many steps; the last one is always among them."""
+    return sorted({*range(0, steps - length + 1, apart(length)), steps - length})
+
+
 def mean_spectrum(series: Real, length: int, chunk: int = 64) -> Spectrum:
     """Mean amplitude and mean PSD over sub-series of ``length`` steps, one every ``length // 8`` steps.
 
@@ -105,8 +115,7 @@ def mean_spectrum(series: Real, length: int, chunk: int = 64) -> Spectrum:
 
 def _mean_spectrum(series: Float[Tensor, "T C"], length: int, chunk: int) -> Spectrum:
     steps = series.shape[0]
-    last = steps - length
-    starts = sorted({*range(0, last + 1, max(1, length // OVERLAP)), last})
+    starts = sub_series(steps, length)
     shape = (length // 2 + 1, series.shape[1])
     amplitude, power = (torch.zeros(shape, dtype=torch.float64, device=series.device) for _ in range(2))
     for block in torch.arange(series.shape[1]).split(channels_at_once(steps)):

@@ -6,9 +6,9 @@ To add one: a file here, or in a package with the entry point ``hdt.objectives``
 
 from __future__ import annotations
 
-from hdt.objective.contract import Known, Objective, Problem, Scored, State
+from hdt.objective.contract import Known, Objective, Problem, Scored, State, Sums
 from hdt.system.parts import Named, parts
 
 OBJECTIVES: Named[type[Objective]] = Named("objective", lambda: parts("hdt.objective", "hdt.objectives", Objective))
 
-__all__ = ["OBJECTIVES", "Known", "Objective", "Problem", "Scored", "State"]
+__all__ = ["OBJECTIVES", "Known", "Objective", "Problem", "Scored", "State", "Sums"]

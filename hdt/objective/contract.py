@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -30,19 +30,35 @@ class Problem:
     backbone: str = "dlinear"
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the windows of a series, to which rows that follow add theirs: ``tensors`` in the objective's order.
+
+    ``stride`` is the distance of the windows of some of them, ``windows`` how many each channel had, and ``features``
+    identifies what random features they are of.
+    """
+
+    tensors: Sequence[Tensor]
+    stride: int
+    windows: int
+    features: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """What an objective knows of the real series; each adds its own.
 
     ``mask`` marks the harmonics it is restricted to, if any; ``power``, where it was computed, is that of
     :func:`hdt.maths.spectrum.mean_spectrum` for sub-series of length M; ``chosen`` holds hyperparameters that were left
-    to the data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same.
+    to the data; ``saved_seconds`` is work that was done before and read from a cache, to be counted all the same;
+    ``sums`` is what :meth:`Objective.extend` goes on from, None where it cannot.
     """
 
     mask: Bool[Tensor, "F C"] | None = None
     power: Float[Tensor, "F C"] | None = None
     chosen: Mapping[str, int | float] = field(default_factory=dict)
     saved_seconds: float = 0.0
+    sums: Sums | None = None
 
 
 K = TypeVar("K", bound=Known)
@@ -83,6 +99,19 @@ class Objective(Part, ABC, Generic[K]):
     def prepare(self, series: Any) -> K:
         """One pass over the scaled real training series: a tensor [T, C], or :data:`hdt.maths.blocks.Real` where
         ``by_blocks``."""
+
+    @classmethod
+    def fixed(cls, options: Mapping[str, Any]) -> str | None:
+        """Why rows that follow cannot be added to what it knows, None where they can: see :meth:`extend`."""
+        return f"objective {cls.name!r} needs all of the data at once"
+
+    def extend(self, sums: Sums, series: Any) -> K:
+        """What :meth:`prepare` would return for the series behind ``sums`` and the rows that follow it.
+
+        ``series`` [T, C] begins with the last L+H−1 rows behind ``sums``, so that windows across the border are
+        there. Only for objectives that are not :meth:`fixed`.
+        """
+        raise NotImplementedError
 
     def restrict(self, known: K, channels: Int[Tensor, " g"]) -> K:
         """What the loss of a group of channels knows; all there is, where windows of any channel are alike.

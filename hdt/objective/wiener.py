@@ -35,16 +35,16 @@ from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import moments
-from hdt.maths.blocks import Real, groups, summed
+from hdt.maths.blocks import Real, groups, starts, summed
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import some_windows, windows
-from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Terms
-from hdt.system.errors import InputError
+from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Sums, Terms
+from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
-from hdt.training.features import Relu, centred, learned, random_relu
+from hdt.training.features import Relu, centred, learned, numbers, random_relu
 
 
 class WienerOptions(Options):
@@ -85,18 +85,21 @@ class Views(Known):
 
 @dataclass(frozen=True)
 class Statistic:
-    """Everything that the views need of some channels: it adds over channels."""
+    """All that the views need of some channels: it adds over channels, and over rows after ``begun`` known windows."""
 
     context: int
     horizon: int
     drawn: Sequence[Relu]
     stride: int
+    begun: int = 0
 
     def __call__(self, own: Float[Tensor, "rows g"]) -> list[Tensor]:
-        found = list(moments.lags(own, self.context + self.horizon))
+        first, change, sums, count = moments.lags(own, self.context + self.horizon)
+        found = [first, moments.half(change), sums, count]
         for draw, features in enumerate(self.drawn):
-            offset = draw * self.stride // len(self.drawn)
-            found += moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
+            offset = (draw * self.stride // len(self.drawn) - self.begun) % self.stride
+            own_moments = moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
+            found += [moments.half(own_moments[0]), *own_moments[1:]]
         return found
 
 
@@ -124,10 +127,7 @@ class Wiener(Objective[Views]):
     def prepare(self, series: Real) -> Views:
         options, context, horizon = self.options, self.problem.context, self.problem.horizon
         size, generator = context + horizon, torch.Generator().manual_seed(0)  # features are no part of a run
-        drawn = [
-            random_relu(context, options.features, generator).to(series.device)
-            for _ in range(options.draws if options.relu else 0)
-        ]
+        drawn = self.drawn(generator, series.device)
         if drawn and options.feature_steps:
             drawn = learned(drawn, series, horizon, options.feature_steps, generator)
         counts = [(series.shape[0] - start - size + 1, len(own)) for start, own in groups(series, size)]
@@ -135,9 +135,39 @@ class Wiener(Objective[Views]):
         stride = min(-(-total // options.most_windows), max(counts)[0])
         statistic = Statistic(context, horizon, drawn, stride)
         facts = [context, horizon, len(drawn), stride]  # its weights are no part of it
-        weights = [tensor for features in drawn for tensor in (features.mix, features.bias)]
-        told = summed(series, size, statistic, lambda: fingerprint(facts, weights, code=[Statistic, Relu]))
-        gram = moments.gram_of(*told[:4])
+        told = summed(series, size, statistic, lambda: fingerprint(facts, numbers(drawn), code=[Statistic, Relu]))
+        if starts(series).any() or self.fixed(options.model_dump()):
+            return self.views(told, drawn, None)
+        return self.views(told, drawn, Sums(told, stride, counts[0][0], fingerprint([], numbers(drawn))))
+
+    @classmethod
+    def fixed(cls, options: Mapping[str, Any]) -> str | None:
+        if options["feature_steps"] and options["relu"]:
+            return f"feature_steps={options['feature_steps']} learns features from all of the data"
+        return None
+
+    def extend(self, sums: Sums, series: Float[Tensor, "T C"]) -> Views:
+        context, horizon = self.problem.context, self.problem.horizon
+        drawn = self.drawn(torch.Generator().manual_seed(0), series.device)
+        if sums.features != fingerprint([], numbers(drawn)):
+            raise InputError("torch or numpy of other versions drew other features; install those of run.json")
+        told = summed(series, context + horizon, Statistic(context, horizon, drawn, sums.stride, sums.windows))
+        shapes = [tensor.shape for tensor in told]
+        require(shapes == [tensor.shape for tensor in sums.tensors], "the kept sums are not of these settings")
+        told = [known.to(part) + part for known, part in zip(sums.tensors, told, strict=True)]
+        seen = sums.windows + len(series) - context - horizon + 1
+        return self.views(told, drawn, replace(sums, tensors=told, windows=seen))
+
+    def drawn(self, generator: torch.Generator, device: torch.device) -> list[Relu]:
+        """The random features of the draws."""
+        count, features = self.options.draws if self.options.relu else 0, self.options.features
+        return [random_relu(self.problem.context, features, generator).to(device) for _ in range(count)]
+
+    def views(self, told: Sequence[Tensor], drawn: Sequence[Relu], sums: Sums | None) -> Views:
+        """The views of these sums of :class:`Statistic`."""
+        options, context = self.options, self.problem.context
+        first, change, *others = told[:4]
+        gram = moments.gram_of(first, moments.whole(change), *others)
         linear: list[View] = []
         if options.raw:
             real = moments.level_shifted(moments.lag_moments(gram, context).means(), options.level)
@@ -146,10 +176,11 @@ class Wiener(Objective[Views]):
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
             linear.append(View("centred", options.centred, self.centred, real))
         random = [
-            View("relu", options.relu, features, Moments.of(told[4 * n + 4 : 4 * n + 8]).means())
+            View("relu", options.relu, features, Moments.of([moments.whole(product), *others]).means())
             for n, features in enumerate(drawn)
+            for product, *others in [told[4 * n + 4 : 4 * n + 8]]
         ]
-        return Views(linear=linear, random=random)
+        return Views(linear=linear, random=random, sums=sums)
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)

@@ -19,6 +19,9 @@ def card(distilled: Synthetic, command: str) -> str:
     units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
     table = "".join(f"| {' | '.join(row)} |\n" for row in config.described(settings, info.chosen))
     notices = "".join(f"- {notice}\n" for notice in data.notices)
+    repeat = (
+        "settings, for the next update" if data.parts else f"settings to run again with `hdt distill --recipe {RECIPE}`"
+    )
     return f"""# {data.name}, distilled
 
 {len(distilled.values)} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
@@ -45,7 +48,7 @@ frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
 ```
 
 `{PARAMS}` holds what was learned, `{RUN}` every setting and measurement, `{RECIPE}` the
-settings to run again with `hdt distill --recipe {RECIPE}`, `{METRICS}` the loss, `{PAGE}` the pictures.
+{repeat}, `{METRICS}` the loss, `{PAGE}` the pictures.
 
 ## Facts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from hdt.data.layout import Layout
 from hdt.data.series import Panel
 from hdt.distillation import recipe
 from hdt.run import card, interchange, loading, records
+from hdt.run.kept import missing, read, write
 from hdt.run.source import real_data, same_data
 from hdt.run.synthetic import Synthetic
 from hdt.system import folders
@@ -109,16 +111,22 @@ class Distilled(Synthetic):
         """The same result, with the real data at hand for pictures."""
         return replace(self, panel=panel)
 
-    def save(self, folder: str | Path, *, force: bool = False, command: str | None = None) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False, command: str | None = None, state: bool = False) -> Path:
         """Write the run folder in one move: either all of it is there, or none.
 
         An existing folder is refused unless ``force``, and then only an empty one is replaced, or a run folder that
-        holds nothing but what hdt wrote. Raises :class:`InputError` when the place cannot be written; where it was
-        taken in the meantime, the run is kept beside it.
+        holds nothing but what hdt wrote. With ``state``, what :func:`hdt.update` goes on from is written, too: some
+        megabytes, the last M real rows among them, so it is not for handing on. Raises :class:`InputError` when the
+        place cannot be written (where it was taken in the meantime, the run is kept beside it), and for a ``state``
+        that the run does not have.
         """
         folder = Path(folder)
+        if state and self.kept is None:
+            raise InputError(missing(self.info))
         with folders.one_move(folder, "run", own_files, force) as scratch:
             self._write(scratch, folder, command)
+            if state and self.kept is not None:
+                write(self.kept, self.info, scratch / records.STATE)
         return folder
 
     def _write(self, folder: Path, target: Path, command: str | None) -> None:
@@ -134,6 +142,8 @@ class Distilled(Synthetic):
         (folder / records.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
         (folder / records.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
+        if command is None and data.parts:
+            command = shlex.join(["hdt", "update", "RUN", data.parts[-1].source or "TABLE"])
         command = command or recipe.command(settings, source, data.load_options, len(data.columns))
         text = recipe.write_recipe(settings, source, data.load_options, command)
         (folder / records.RECIPE).write_text(text, encoding="utf-8")
@@ -159,7 +169,7 @@ class Distilled(Synthetic):
         history = loading.read_history(folder, info.settings.iterations)
         params, frame = loading.read_params(folder), loading.read_series(folder)
         values = loading.decode(params, info, frame.select_dtypes("float").size, folder)
-        distilled = cls(values, params, info, history)
+        distilled = cls(values, params, info, history, kept=read(folder / records.STATE, info))
         unit = np.broadcast_to(np.maximum(1, np.abs(values).max(axis=1, keepdims=True)), values.shape)
         centred = info.model_copy(update={"scaler_mean": [0.0] * len(info.scaler_mean)})
         try:
@@ -179,7 +189,13 @@ def own_files(folder: Path) -> set[str]:
     from hdt.run import report
 
     loading.read_info(folder)
-    return {*records.FILES, records.EVALUATION, records.PAGE, *(f"{name}.png" for name in report.CAPTIONS)}
+    return {
+        *records.FILES,
+        records.STATE,
+        records.EVALUATION,
+        records.PAGE,
+        *(f"{name}.png" for name in report.CAPTIONS),
+    }
 
 
 def check_target(folder: Path, force: bool) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from hdt.data import datasets
 from hdt.data.frames import format_step
@@ -18,10 +22,11 @@ from hdt.distillation.loop import WatchIteration, optimise, typical
 from hdt.distillation.methods import METHODS
 from hdt.maths import stationarity
 from hdt.maths.distance import nearest_distance
-from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd
-from hdt.objective import OBJECTIVES
+from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd, sub_series
+from hdt.objective import OBJECTIVES, Sums
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.run.distilled import Distilled
+from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
 from hdt.run.reading import shared, train_blocks
 from hdt.run.records import DataInfo, Distance, RunInfo, in_words
@@ -101,7 +106,7 @@ def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Setti
     return config.resolve(panel.source, panel.channels, **{**settings, "channels": prototypes})
 
 
-def _few(panel: Panel, settings: Settings) -> str | None:
+def few(panel: Panel, settings: Settings) -> str | None:
     """One line when few channels stand for many."""
     if settings.channels is None:
         return None
@@ -136,7 +141,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
     synthetic = psd(outcome.series.double()).mean(dim=0)
     sample = train if settings.channels is None else typical(train, settings)
-    real = pooled(mean_spectrum(sample, settings.length).power, settings.channels)
+    power = mean_spectrum(sample, settings.length).power
+    real = pooled(power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
@@ -156,7 +162,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 train_sha256=panel.train_sha256,
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 notices=[
-                    readable(notice) for notice in (*panel.notices, _few(panel, settings), little, drift) if notice
+                    readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
                 ],
             ),
             scaler_mean=panel.scaler.mean.tolist(),
@@ -183,4 +189,15 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
             f"the result is out of range ({in_words(error)}); lower --learning-rate (now {settings.learning_rate:g})"
         ) from None
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
-    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel)
+    kept = None if refusal(panel, settings) else _kept(panel, settings, outcome.sums, power)
+    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel, kept)
+
+
+def _kept(panel: Panel, settings: Settings, sums: Sums | None, power: Tensor) -> Kept | None:
+    """What an update of the run goes on from."""
+    if sums is None:
+        return None
+    last = panel.original("train")[-settings.length :].astype(np.float64, copy=False)
+    tail = torch.tensor(panel.scaler.transform(last), dtype=torch.float32)
+    sums = replace(sums, tensors=[tensor.cpu() for tensor in sums.tensors])
+    return Kept(sums, tail, power.cpu(), len(sub_series(panel.borders[0], settings.length)))

@@ -15,6 +15,7 @@ SERIES, PARAMS, RUN, RECIPE, METRICS, CARD = FILES = (  # that every run folder 
     "synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md",
 )  # fmt: skip
 EVALUATION, PAGE = "evaluation.json", "report.html"  # once it was evaluated, and drawn
+STATE = "state.safetensors"  # where it was asked for: what an update goes on from
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Gap = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -32,10 +33,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class DataPart(Strict):
+    """Some of the rows that an updated run has seen."""
+
+    source: str | None
+    rows: int = Field(ge=1)
+    first_stamp: str
+    sha256: str
+
+
 class DataInfo(Strict):
     """The real series behind a run; ``train_sha256`` fingerprints what the distillation read.
 
-    ``shortest`` is the training rows of the shortest series where they differ in length.
+    ``shortest`` is the training rows of the shortest series where they differ in length. ``parts`` are those of an
+    updated run, in order of time; all its rows are training rows.
     """
 
     name: str
@@ -50,6 +61,7 @@ class DataInfo(Strict):
     train_sha256: str
     notices: list[str]
     shortest: int | None = Field(None, ge=1)
+    parts: list[DataPart] = []
 
     @property
     def training(self) -> str:
@@ -64,6 +76,8 @@ class DataInfo(Strict):
         train, val, test = self.borders
         if not 0 < train <= val <= test <= self.rows:
             raise ValueError(f"borders {train}/{val}/{test} do not fit {self.rows} rows")
+        if self.parts and sum(part.rows for part in self.parts) != train:
+            raise ValueError(f"parts do not add up to {train} training rows")
         return self
 
 

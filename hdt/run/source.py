@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hdt.data import datasets
 from hdt.data.registry import find
 from hdt.data.series import Panel
+from hdt.data.survey import sha256
 from hdt.run.records import RUN
 from hdt.run.synthetic import Synthetic
 from hdt.system.errors import InputError, require
@@ -17,7 +21,10 @@ def real_data(distilled: Synthetic, data: Any = None) -> Panel:
     """The panel behind a run: the one it holds, or ``data``, or what run.json names, loaded alike; of series of unequal
     length, those that its windows fit."""
     settings = distilled.info.settings
-    return _panel(distilled, data).for_windows(settings.context, settings.horizon)
+    panel = _panel(distilled, data).for_windows(settings.context, settings.horizon)
+    if distilled.info.data.parts:  # whose values are in the scale of the first
+        panel = replace(panel, fixed=distilled.scaler)
+    return panel
 
 
 def _panel(distilled: Synthetic, data: Any) -> Panel:
@@ -26,12 +33,19 @@ def _panel(distilled: Synthetic, data: Any) -> Panel:
         return distilled.panel
     if isinstance(data, Panel):
         return data
+    require(
+        data is not None or not info.parts,
+        f"this run was updated, and has seen {info.rows:,} rows in {len(info.parts)} parts; give one table with all of "
+        "them and what follows with --data",
+    )
     source = info.source if data is None else data
     if source is None:
         raise InputError("this run was distilled from a frame in memory; give the data with --data")
     if data is None and find(source) is None and not Path(source).exists():
         raise InputError(f"{source}: not found from this folder, and this run was made from it; give it with --data")
     try:
+        if info.parts:
+            return _followed(datasets.load(source, **{**info.load_options, "split": (1.0, 0.0, 0.0)}), info.rows)
         return datasets.load(source, **info.load_options)
     except InputError:
         raise
@@ -39,11 +53,26 @@ def _panel(distilled: Synthetic, data: Any) -> Panel:
         raise InputError(f"{RUN}: data.load_options {info.load_options} cannot be used ({error})") from None
 
 
+def _followed(panel: Panel, rows: int) -> Panel:
+    """The panel with so many training rows; a third of those that follow validates, the others test."""
+    total = len(panel.values)
+    require(total >= rows, f"{panel.name}: {total:,} rows are fewer than the {rows:,} that this run has seen")
+    return replace(panel, borders=(rows, rows + (total - rows) // 3, total))
+
+
 def same_data(distilled: Synthetic, panel: Panel) -> None:
     """Refuse a panel whose training part is not the one that a run was made from."""
+    info = distilled.info.data
+    ends = np.cumsum([part.rows for part in info.parts]).tolist()
+    if ends and panel.borders[0] == ends[-1]:
+        train = panel.original("train")
+        found = [sha256(train[end - part.rows : end]) for end, part in zip(ends, info.parts, strict=True)]
+        same = found == [part.sha256 for part in info.parts]
+    else:
+        same = panel.train_sha256 == info.train_sha256
     require(
-        panel.train_sha256 == distilled.info.data.train_sha256,
-        f"{panel.name}: its training part differs from the one this run was made from ({distilled.info.data.name}); "
+        same,
+        f"{panel.name}: its training part differs from the one this run was made from ({info.name}); "
         "give the same data, split and missing-value policy",
     )
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hdt.data.scaler import Scaler
 from hdt.data.series import Panel
+from hdt.run.kept import Kept
 from hdt.run.records import RunInfo
 
 
@@ -16,7 +18,8 @@ class Synthetic:
     """Synthetic series and all that is known of how they were made.
 
     ``values`` [N, M, C] are in scaled units, ``params`` the learned arrays they decode from,
-    ``history`` one entry per iteration. ``panel`` is the real data when it is at hand.
+    ``history`` one entry per iteration. ``panel`` is the real data when it is at hand, ``kept`` what an update goes on
+    from.
     """
 
     values: np.ndarray
@@ -24,12 +27,18 @@ class Synthetic:
     info: RunInfo
     history: list[dict[str, float]] = field(default_factory=list)
     panel: Panel | None = None
+    kept: Kept | None = None
 
     @property
     def columns(self) -> list[str]:
         """Names of the synthetic channels: the real ones, or ``synthetic_1`` … when they are fewer."""
         count = self.info.settings.channels
         return self.info.data.columns if count is None else [f"synthetic_{n}" for n in range(1, count + 1)]
+
+    @property
+    def scaler(self) -> Scaler:
+        """Of the real channels, as the run has it."""
+        return Scaler(np.array(self.info.scaler_mean), np.array(self.info.scaler_std))
 
     @property
     def original(self) -> np.ndarray:

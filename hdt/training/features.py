@@ -40,6 +40,11 @@ class Relu:
         return Relu(self.context, self.mix.to(device), self.bias.to(device))
 
 
+def numbers(drawn: Sequence[Relu]) -> list[Tensor]:
+    """What identifies these features."""
+    return [tensor for features in drawn for tensor in (features.mix, features.bias)]
+
+
 def centred(flat: Float[Tensor, "B window"], context: int) -> tuple[Tensor, Tensor]:
     """x − x̄ and y − x̄."""
     flat = flat - flat[:, :context].mean(dim=1, keepdim=True)
