@@ -48,8 +48,8 @@ def finetune(
     part instead. Validation, which chooses learning rate and stopping, is real: the data behind the run, or ``data``
     when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,
     ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of pre-trained ones
-    ``pattern``, ``patch``, ``noise`` and ``mix``, see :func:`hdt.tuning.pretrained.tune_values`; of students ``compile``, see
-    :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
+    ``pattern``, ``patch``, ``noise`` and ``mix``, see :func:`hdt.tuning.pretrained.tune_values`; of students
+    ``compile``, see :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
     """
     from hdt.run.source import real_data, same_length
 

@@ -248,7 +248,7 @@ def tune_values(
         "validation_crps": outcome.validation,
         "device": machine.device_name(on.type),
         "peak_memory_mb": peak(),
-        "versions": machine.versions(),
+        "versions": machine.versions() | {name: machine.package_version(name) for name in kind.packages},
     }
     record = ForecasterRecord(
         model=kind.name, context=context, horizon=horizon, columns=list(panel.columns), channels=None,
