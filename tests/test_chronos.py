@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ needs_chronos = pytest.mark.skipif(
 )
 CHRONOS = {
     "context_length": 64, "input_patch_size": 4, "input_patch_stride": 4, "output_patch_size": 4,
-    "max_output_patches": 4, "quantiles": [0.1, 0.25, 0.5, 0.75, 0.9], "use_reg_token": True, "use_arcsinh": True,
+    "max_output_patches": 4, "quantiles": [n / 10 for n in range(1, 10)], "use_reg_token": True, "use_arcsinh": True,
 }  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def distilled() -> hdt.Distilled:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 5,344 parameters, as chronos-forecasting itself writes one."""
+    """A checkpoint as chronos-forecasting itself writes it."""
     from chronos import Chronos2Model
     from chronos.chronos2.config import Chronos2CoreConfig
 
@@ -59,7 +60,7 @@ def test_the_kind_of_a_base_is_told_by_its_configuration(tmp_path: Path) -> None
 
 
 def test_a_missing_extra_is_named(distilled: hdt.Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "chronos", None)
+    monkeypatch.setitem(sys.modules, "chronos", None)
     with pytest.raises(InputError, match=r"pip install 'hdt-ts\[chronos\]' \(missing here: chronos\)") as caught:
         hdt.finetune(distilled, base="chronos-2")
     assert "\n" not in str(caught.value)
@@ -83,9 +84,9 @@ def test_saved_weights_forecast_alike_in_plain_chronos(distilled: hdt.Distilled,
     theirs = plain.predict(inputs, prediction_length=6)
     for column, values in zip(frame.columns, theirs, strict=True):
         own = found[[f"{column}/{level}" for level in levels]].to_numpy()
-        np.testing.assert_allclose(own, np.sort(values[0].numpy(), axis=0)[[0, 2, 4]].T, rtol=1e-4)
+        np.testing.assert_allclose(own, np.sort(values[0].numpy(), axis=0)[[0, 4, 8]].T, rtol=1e-4)
     np.testing.assert_allclose(tuned.forecast(frame)["load"], found["load/0.5"])
-    between = tuned.forecast(frame, quantiles=[0.3])["load/0.3"]
+    between = tuned.forecast(frame, quantiles=[0.35])["load/0.35"]
     assert (found["load/0.1"] <= between).all() and (between <= found["load/0.5"]).all()
     with pytest.raises(InputError, match=r"quantile 0\.05: this network knows those from 0\.1 to 0\.9"):
         tuned.forecast(frame, quantiles=[0.05])
@@ -153,7 +154,7 @@ def test_the_crps_is_twice_the_pinball_loss(tiny: Path) -> None:
 
 @needs_chronos
 def test_the_command_tells_the_kind_and_prints_zero_shot(run: Run, tiny: Path, tmp_path: Path, csv: Path) -> None:
-    flags = [f"--{name.replace('iterations', 'iterations')}={value}" for name, value in SMALL.items()]
+    flags = [f"--{name}={value}" for name, value in SMALL.items()]
     assert run("distill", csv, *flags, "--out", "r").code == 0
     words = ("finetune", "r", "--base", tiny, "--steps", 2, "--lr", "1e-2")
     shown = run(*words)
