@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import hdt
 from hdt.system.errors import InputError
 from hdt.tuning import base as bases
-from hdt.tuning import loop, moirai, score
+from hdt.tuning import loop, pretrained, score
 from hdt.tuning.crps import crps
 from hdt.tuning.loop import Batches, Plan
 from hdt.tuning.residuals import lacking_noise
@@ -81,17 +81,17 @@ def test_tokens_are_those_of_uni2ts(context: int, horizon: int, patch: int) -> N
 def test_batches_show_every_window_once_per_pass(count: int, batch: int, steps: int, start: int) -> None:
     plan = replace(PLAN, batch=batch, steps=steps)
     windows = Rows(np.zeros((1, count + 31, 1)), 24, 8)
-    seen = torch.cat([Batches(windows, plan, 8).rows(step) for step in range(steps)])
+    seen = torch.cat([Batches(windows, plan).rows(step) for step in range(steps)])
     assert len(seen) == steps * batch
     for first in range(0, len(seen) - count + 1, count):
         assert sorted(seen[first : first + count].tolist()) == list(range(count))
     if start < steps:  # a resumed training sees what it would have seen
-        resumed = Batches(windows, plan, 8)
+        resumed = Batches(windows, plan)
         assert resumed.rows(start).tolist() == seen[start * batch : (start + 1) * batch].tolist()
 
 
 def test_a_batch_is_cut_out_of_its_passes_not_out_of_their_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = Batches(Rows(np.zeros((1, 1031, 1)), 24, 8), replace(PLAN, batch=300, steps=9), 8)
+    batches = Batches(Rows(np.zeros((1, 1031, 1)), 24, 8), replace(PLAN, batch=300, steps=9))
     passes = torch.cat([batches._order(p) for p in range(3)])
     usual, joined = torch.cat, []
     monkeypatch.setattr(torch, "cat", lambda parts: joined.append(sum(map(len, parts))) or usual(parts))
@@ -129,14 +129,14 @@ def test_noise_comes_in_slowly_and_only_into_horizons() -> None:
     windows = Rows(window.expand(4096, 32)[:, :, None], 24, 8)
     plan = replace(PLAN, batch=4096, steps=4)
     level = torch.linspace(0.0, 1.4, 8)
-    batches = Batches(windows, plan, 8, noise=level)
+    batches = Batches(windows, plan, level)
     scale = float(torch.arange(24.0).std(correction=0))
     for step in range(4):
-        drawn = batches[step]["target"].flatten(1)
+        drawn = batches[step]
         assert torch.equal(drawn[:, :24], window[:24].expand(4096, 24))
         expected = scale * level * step / 4
         torch.testing.assert_close(drawn[:, 24:].std(dim=0), expected, rtol=0.05, atol=1e-6)
-    assert torch.equal(Batches(windows, plan, 8, level)[2]["target"], batches[2]["target"])
+    assert torch.equal(Batches(windows, plan, level)[2], batches[2])
 
 
 @given(mix=st.integers(2, 5), seed=st.integers(0, 100))
@@ -146,11 +146,11 @@ def test_mixed_windows_keep_what_is_linear_in_their_context(mix: int, seed: int)
     x = torch.randn(40, 24, generator=rng) + 100 * torch.randn(40, 1, generator=rng)
     mean = x.mean(dim=1, keepdim=True)
     windows = Rows(torch.cat([x, mean + (x - mean) @ weights], dim=1)[:, :, None], 24, 8)
-    batches = Batches(windows, replace(PLAN, mix=mix, seed=seed), 8)
-    found = batches[3]["target"].flatten(1)
+    batches = Batches(windows, replace(PLAN, mix=mix, seed=seed))
+    found = batches[3]
     assert not any(torch.allclose(row, window) for row in found for window in windows.evenly(99))
     torch.testing.assert_close(found[:, 24:], found[:, :24] @ weights, rtol=1e-3, atol=1e-2)
-    torch.testing.assert_close(found, Batches(windows, replace(PLAN, mix=mix, seed=seed), 8)[3]["target"].flatten(1))
+    torch.testing.assert_close(found, Batches(windows, replace(PLAN, mix=mix, seed=seed))[3])
 
 
 @given(seed=st.integers(0, 1000), level=st.floats(0.1, 1.0))
@@ -384,7 +384,7 @@ def test_forecasts_keep_index_ids_and_units(distilled: hdt.Distilled) -> None:
 def test_zero_shot_scores_are_those_of_the_forecasts() -> None:
     panel = hdt.load(make_frame(rows=700))
     module = bases.load_base(TINY).eval()
-    found = score.score(module, panel, 24, 8, 8, CPU)
+    found = score.score(score.predictor(module, 24, 8, 8, CPU), panel, 8, CPU)
     values = np.concatenate([panel.part("train"), panel.part("val"), panel.part("test")]).astype(np.float32)
     first, last = panel.borders[1], panel.borders[2]
     distance = score.spacing(last - first, 8, score.season_of(panel))
@@ -521,7 +521,7 @@ def test_out_of_memory_says_what_to_lower(distilled: hdt.Distilled, monkeypatch:
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(moirai, "tune", full)
+    monkeypatch.setattr(pretrained, "tune", full)
     with pytest.raises(InputError, match=r"out of CUDA memory; lower --batch \(now 32\) or --context"):
         hdt.finetune(distilled, base=TINY, steps=1, patch=8)
 

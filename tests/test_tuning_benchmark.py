@@ -34,7 +34,7 @@ def test_the_command_prints_zero_shot_beside_fine_tuned(run: Run, tmp_path: Path
     assert [row["weights"] for row in found["results"]] == ["zero-shot", "fine-tuned"]
     assert found["training"]["samples"] == 64 and found["schema_version"] == 1
     refused(run("finetune", "r", "--base", "absent", "--out", "x"), "absent: no such folder")
-    refused(run("finetune", "r", "--model", "dlinear", "--base", TINY), "--base: for moirai only")
+    refused(run("finetune", "r", "--model", "dlinear", "--base", TINY), "--base: for pre-trained networks only")
     refused(
         run("finetune", "r", "--base", "r-moirai", "--out", "r-moirai", "--force"), "is what the training starts from"
     )

@@ -25,11 +25,15 @@ from hdt.system.errors import require
 
 def finetune(
     run: Run,
-    model: Annotated[str, Option(help="moirai, or a student: dlinear, itransformer, mlp or xpatch.")] = "moirai",
-    base: Annotated[str | None, Option(help="Moirai to start from: a folder, a hub id or random:large.")] = None,
+    base: Annotated[
+        str | None, Option(help="Moirai or Chronos-2 to tune: a folder, a hub id, chronos-2 or random:large.")
+    ] = None,
+    model: Annotated[
+        str | None, Option(help="A student instead: dlinear, itransformer, mlp or xpatch; else what --base holds.")
+    ] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
     real: Annotated[bool, Option("--real", help="Train on the real training part instead.")] = False,
-    pattern: Annotated[str | None, Option(help="What of Moirai is tuned: full, freeze_ffn, head_only.")] = None,
+    pattern: Annotated[str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only.")] = None,
     context: Annotated[int | None, Option(help="L, steps the model sees; the run's by default.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps it forecasts; the run's by default.")] = None,
     patch: Annotated[int | None, Option(help="Moirai's steps per token; chosen on validation by default.")] = None,
@@ -38,9 +42,9 @@ def finetune(
     batch: Annotated[int | None, Option(help="Windows per step.")] = None,
     noise: Annotated[
         bool | None,
-        Option("--noise/--no-noise", help="Moirai: add the noise that distilled horizons lack. On by default."),
+        Option("--noise/--no-noise", help="With --base: add the noise that distilled horizons lack. On by default."),
     ] = None,
-    mix: Annotated[int | None, Option(help="Moirai: windows a sample combines; 2 on small sets, else 1.")] = None,
+    mix: Annotated[int | None, Option(help="With --base: windows a sample combines; 2 on small sets, else 1.")] = None,
     clip: Annotated[float | None, Option(help="Largest norm of a gradient.")] = None,
     seed: Annotated[int, Option(help="Order of the windows, first weights, dropout.")] = 0,
     device: Device = "auto",
@@ -54,10 +58,14 @@ def finetune(
     force: Annotated[bool, Option("--force", help="Replace an existing forecaster folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune Moirai, or train a student, on a run; print its test errors.
+    """Fine-tune Moirai or Chronos-2, or train a student, on a run; print its test errors.
 
     Interrupted, the same command goes on from the last look at the validation part.
     """
+    from hdt.tuning import NO_BASE
+    from hdt.tuning.base import kind_of
+    from hdt.tuning.forecaster import PRETRAINED
+
     run = run.resolve() if run.name in ("", "..") else run
     options = {
         "context": context, "horizon": horizon, "steps": steps, "lr": lr, "batch": batch, "clip": clip,
@@ -65,8 +73,11 @@ def finetune(
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"device": device, "precision": precision}
-    if model == "moirai":
-        require(from_ is None and not compile_, "--from and --compile are for students; give a Moirai --base")
+    if model is None:
+        require(base is not None, NO_BASE)
+        model = kind_of(str(base))
+    if model in PRETRAINED:
+        require(from_ is None and not compile_, "--from and --compile are for students; give a --base")
         if base is not None:
             _licence(base)
     else:
@@ -74,7 +85,7 @@ def finetune(
             base is not None
         )
         foreign += ["--compare"] * compare
-        require(not foreign, f"{', '.join(foreign)}: for moirai only; --model {model} takes --from")
+        require(not foreign, f"{', '.join(foreign)}: for pre-trained networks only; --model {model} takes --from")
         given["compile"] = compile_
     if compare:
         foreign = ["--real"] * real + ["--seed"] * (seed != 0) + ["--force"] * force
@@ -82,7 +93,7 @@ def finetune(
         out = out or run.with_name(f"{run.name}-compare")
         return _benchmark(run, base, data, method, seeds, out, as_json, given)
     require(method is None, "--method goes with --compare; a run has its method already")
-    origin = base if model == "moirai" else from_
+    origin = base if model in PRETRAINED else from_
     _tune(
         run,
         model,
@@ -168,7 +179,6 @@ def _benchmark(
     from hdt.run.distilled import Distilled
     from hdt.tuning import benchmark
 
-    require(base is not None, "no base given; name a folder with a Moirai checkpoint, or a hub id")
     assert base is not None
     foreign = [f"--{name}" for name in ("context", "horizon") if name in given]
     require(not foreign, f"{', '.join(foreign)}: with --compare they are the run's, for which series are distilled")
@@ -184,7 +194,7 @@ def _benchmark(
     settings = distilled.info.settings
     headings = ["trained on", "MSE", "MASE", "CRPS", "to full", "samples", "training", "memory", "cheaper",
                 "+ distilling", "pays after"]  # fmt: skip
-    title = f"{distilled.info.data.name}, {settings.context}→{settings.horizon}, Moirai from {base}, {seeds} seeds"
+    title = f"{distilled.info.data.name}, {settings.context}→{settings.horizon}, fine-tuned from {base}, {seeds} seeds"
     print_table(title, headings, benchmark.cells_of(table))
     say(f"finished cells are in {out}")
 

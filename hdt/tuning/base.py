@@ -1,7 +1,7 @@
 """The network that fine-tuning starts from: a local folder, a hub id, or a published shape with random weights.
 
 Every mistake a folder can hold is told apart: no such folder, no configuration, no weights, weights that
-cannot be read, and a network that is not Moirai 1.
+cannot be read, and a network of another kind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hdt.system.errors import InputError, first_line, require
 
 if TYPE_CHECKING:
+    from torch import nn
     from uni2ts.model.moirai import MoiraiModule
 
 INSTALL = (
@@ -24,6 +25,7 @@ INSTALL = (
 )
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
 FIELDS = {"distr_output", "d_model", "num_layers", "patch_sizes", "max_seq_len", "attn_dropout_p", "dropout_p"}
+ALIASES = {"chronos-2": "amazon/chronos-2"}
 LICENCE = "the weights of {} are Salesforce's, licensed cc-by-nc-4.0: not for commercial use"
 # Widths and depths of the published Moirai 1.x networks: 14, 91 and 311 million parameters.
 SHAPES = {"small": (384, 6), "base": (768, 12), "large": (1024, 24)}
@@ -54,13 +56,7 @@ def load_base(base: str | Path) -> MoiraiModule:
     text = str(base)
     if text.startswith(RANDOM):
         return _random(moirai, text.removeprefix(RANDOM))
-    folder = Path(base)
-    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith("."):
-        folder = _download(text)
-    require(folder.is_dir(), f"{base}: no such folder; give one with {' and '.join(FILES)}, or a hub id OWNER/NAME")
-    for name in FILES:
-        require((folder / name).is_file(), f"{base}: {name} is missing, so this is not a Moirai checkpoint")
-    config = _config(folder / CONFIG)
+    folder, config = checkpoint(base)
     missing = sorted(FIELDS - set(config))
     foreign = sorted(set(config) - FIELDS - {"scaling"})
     require(
@@ -79,9 +75,33 @@ def load_base(base: str | Path) -> MoiraiModule:
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = first_line(error)
         raise InputError(f"{base}: weights and configuration do not fit ({reason})") from error
+    check_finite(network, folder)
+    return network
+
+
+def kind_of(base: str | Path) -> str:
+    """The model that ``base`` holds: ``chronos`` or ``moirai``, told by config.json, of a hub id by its name."""
+    file = Path(base) / CONFIG
+    if file.is_file():
+        return "chronos" if "chronos_config" in _config(file) else "moirai"
+    return "chronos" if "chronos" in str(base).lower() and not Path(base).is_dir() else "moirai"
+
+
+def checkpoint(base: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of a checkpoint, downloaded where ``base`` is a hub id, and its configuration."""
+    text, folder = ALIASES.get(str(base), str(base)), Path(base)
+    if not folder.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith("."):
+        folder = _download(text)
+    require(folder.is_dir(), f"{base}: no such folder; give one with {' and '.join(FILES)}, or a hub id OWNER/NAME")
+    for name in FILES:
+        require((folder / name).is_file(), f"{base}: {name} is missing, so this is not a checkpoint of a network")
+    return folder, _config(folder / CONFIG)
+
+
+def check_finite(network: nn.Module, folder: Path) -> None:
+    """Refuse weights that are not finite."""
     finite = all(bool(weight.isfinite().all()) for weight in network.parameters())
     require(finite, f"{folder / WEIGHTS}: holds weights that are not finite")
-    return network
 
 
 def licence(base: str | Path) -> str | None:
@@ -90,7 +110,7 @@ def licence(base: str | Path) -> str | None:
     return LICENCE.format(text) if text.lower().startswith("salesforce/") and not Path(base).exists() else None
 
 
-def parameters(module: MoiraiModule) -> int:
+def parameters(module: nn.Module) -> int:
     """How many numbers the network holds."""
     return sum(parameter.numel() for parameter in module.parameters())
 

@@ -1,4 +1,4 @@
-"""What distilled data is worth for fine-tuning Moirai: beside no tuning, all data and random segments.
+"""What distilled data is worth for fine-tuning a pre-trained network: beside no tuning, all data and random segments.
 
 Every row has the same base, validation, learning rates and test windows; random and distilled rows have equal
 floats. Costs are training steps until the validation optimum, of the learning rate that validation chose; looks at
@@ -26,9 +26,9 @@ from hdt.start import random_set
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import device_of, memory_refusal, package_version
-from hdt.tuning.base import check_size, load_base, parameters
+from hdt.tuning.base import check_size, parameters
 from hdt.tuning.loop import Plan
-from hdt.tuning.moirai import choose_patch, tune_values, validation_windows
+from hdt.tuning.pretrained import Pretrained, kind_of, tune_values, validation_windows
 from hdt.tuning.score import score
 
 DISTILLED = ("hdt", "wiener")  # unless others are asked for
@@ -40,6 +40,7 @@ SIZE = {"length", "sequences", "channels", "context", "horizon"}
 class Work:
     """The comparison of one run's data: what every row shares."""
 
+    kind: type[Pretrained]
     panel: Panel
     distilled: Distilled
     base: str
@@ -60,10 +61,10 @@ class Work:
         run, panel = self.distilled.info.settings, self.panel
         context, horizon = run.context, run.horizon
         if row == "zero-shot":
-            network = load_base(self.base).to(self.device).eval()
+            network = self.kind.load_network(self.base).to(self.device).eval()
             patch = self.settings.get("patch")
-            patch = patch or choose_patch(network, validation_windows(panel, context, horizon), context)
-            return {**score(network, panel, context, horizon, patch, self.device), "seconds": 0.0}
+            patch = patch or self.kind.choose_patch(network, validation_windows(panel, context, horizon), context)
+            return {**self._errors(network, patch), "seconds": 0.0}
         distill_seconds = 0.0
         if row == "full":
             values = panel.part("train")[None]
@@ -74,19 +75,23 @@ class Work:
             made = produce.distill(panel, **self._recipe(row, seed))
             values, distill_seconds = made.values, made.info.seconds
         tuned = tune_values(
-            values, panel, base=self.base, context=context, horizon=horizon, seed=seed, device=self.device.type,
-            **self.settings,
+            self.kind, values, panel, base=self.base, context=context, horizon=horizon, seed=seed,
+            device=self.device.type, **self.settings,
         )  # fmt: skip
         facts = tuned.training
-        network = tuned.network.to(self.device)
         names = ("steps", "samples", "seconds", "steps_to_best", "samples_to_best", "seconds_to_best")
         return {
-            **score(network, panel, context, horizon, tuned.patch, self.device),
+            **self._errors(tuned.network, tuned.patch),
             **{name: float(facts[name]) for name in (*names, "lr", "validation_crps", "windows")},
             "peak_memory_mb": float(facts["peak_memory_mb"] or math.nan),
             "distill_seconds": distill_seconds,
             "patch": float(tuned.patch),
         }
+
+    def _errors(self, network: Any, patch: int) -> dict[str, float]:
+        run = self.distilled.info.settings
+        model = self.kind.predictor(network, run.context, run.horizon, patch, self.device)
+        return score(model, self.panel, run.horizon, self.device)
 
     def _recipe(self, method: str, seed: int) -> dict[str, Any]:
         """The settings of a distillation: the run's own for its method, else those usual at its size."""
@@ -109,25 +114,26 @@ def benchmark(
     watch: WatchTraining | None = None,
     **settings: Any,
 ) -> pd.DataFrame:
-    """Test errors and costs of Moirai on the data of a run: one row each for no tuning, all data, random segments
-    of equal floats, and series distilled by ``methods``, whose length, context and horizon are the run's.
+    """Test errors and costs of the network in ``base`` on the data of a run: one row each for no tuning, all data,
+    random segments of equal floats, and series distilled by ``methods``, whose length, context and horizon are the
+    run's.
 
-    ``settings`` are those of :func:`hdt.tuning.moirai.tune_moirai`. Finished cells are kept in ``out`` and not
+    ``settings`` are those of :func:`hdt.tuning.pretrained.tune_values`. Finished cells are kept in ``out`` and not
     computed again. ``watch`` is called before each cell with (label, done, total). See :func:`summary` for the
     columns. Raises :class:`hdt.system.errors.InputError`.
     """
     _check(methods, seeds, settings)
-    on = device_of(device)
+    kind, on = kind_of(base), device_of(device)
     check_size(base, None, device)
     panel = same_length(real_data(distilled, data))
     same_data(distilled, panel)
-    network = load_base(base)
+    network = kind.load_network(base)
     check_size(base, parameters(network), device)
     run = distilled.info.settings
     given = {name: value for name, value in settings.items() if value is not None}
-    facts = [given, on.type, run.model_dump(include=SIZE), panel.sha256, *map(package_version, ("uni2ts", "gluonts"))]
-    key = fingerprint(facts, network.state_dict().values(), ["hdt.tuning.moirai", __name__, Panel])
-    work = Work(panel, distilled, str(base), on, out, settings, key)
+    facts = [given, on.type, run.model_dump(include=SIZE), panel.sha256, *map(package_version, kind.packages)]
+    key = fingerprint(facts, network.state_dict().values(), [kind.__module__, __name__, Panel])
+    work = Work(kind, panel, distilled, str(base), on, out, settings, key)
     rows = [*FIXED, *methods]
     total = 1 + (len(rows) - 1) * seeds
     cells: dict[str, list[dict[str, float]]] = {row: [] for row in rows}

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from hdt.data.series import Panel
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
-MODELS = Named("model", lambda: {**dict.fromkeys(STUDENTS, STUDENT), "moirai": "hdt.tuning.moirai:MoiraiForecaster"})
+PRETRAINED = {"moirai": "hdt.tuning.moirai:MoiraiForecaster", "chronos": "hdt.tuning.chronos:ChronosForecaster"}
+MODELS = Named("model", lambda: {**dict.fromkeys(STUDENTS, STUDENT), **PRETRAINED})
 
 
 class Forecaster(ABC):
@@ -161,8 +162,13 @@ class Forecaster(ABC):
 
 def _kind(folder: Path, record: ForecasterRecord) -> type[Forecaster]:
     require(record.model in MODELS, f"{folder}: unknown model {record.model!r}; known: {', '.join(MODELS)}")
-    module, name = MODELS[record.model].split(":")
-    kind: type[Forecaster] = getattr(import_module(module), name)
+    return class_of(record.model)
+
+
+def class_of(model: str) -> type[Any]:
+    """The class of one of ``MODELS``."""
+    module, name = MODELS[model].split(":")
+    kind: type[Any] = getattr(import_module(module), name)
     return kind
 
 

@@ -1,22 +1,23 @@
-"""Fine-tune Moirai on windows with the loss and the optimiser of uni2ts; keep the weights best on validation.
+"""Fine-tune a pre-trained network on windows with its own loss; keep the weights best on validation.
 
-The loss is uni2ts' negative log-likelihood. Validation is the CRPS: a distilled series teaches the course of the
-forecast before its spread, and likelihood would stop long before forecasts are best (recipes/LOG.md). So the noise
-that its horizons lack (:mod:`hdt.tuning.residuals`) comes in slowly, from none at the first step to all at the last.
+Moirai's loss and optimiser are those of uni2ts, the loss its negative log-likelihood. Validation is the CRPS: a
+distilled series teaches the course of the forecast before its spread, and likelihood would stop long before forecasts
+are best (recipes/LOG.md). So the noise that its horizons lack (:mod:`hdt.tuning.residuals`) comes in slowly, from none
+at the first step to all at the last.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from hdt.system.errors import require
@@ -26,7 +27,7 @@ from hdt.training.loop import Course, Diverged, Outcome, Task, WatchStep, check_
 from hdt.tuning.base import import_moirai
 from hdt.tuning.crps import crps, is_divergence
 from hdt.tuning.rows import Rows
-from hdt.tuning.tokens import Tokens, tokens
+from hdt.tuning.tokens import tokens
 
 if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
@@ -68,7 +69,7 @@ class Plan:
 
 
 class Batches:
-    """Full batches by step: every window once per pass, in an order that the seed fixes.
+    """Full batches of windows [B, L+H] by step: every window once per pass, in an order that the seed fixes.
 
     With ``plan.mix`` K > 1 a sample is Σ a_k·w_k of K windows, one of them from the pass and the others drawn at
     random, each less the mean of its context, a_k ~ N(0, 1). Where horizons are linear in contexts, as those of a
@@ -78,8 +79,8 @@ class Batches:
     variance.
     """
 
-    def __init__(self, windows: Rows, plan: Plan, largest: int, noise: Float[Tensor, " H"] | None = None) -> None:
-        self.windows, self.plan, self.largest, self.noise = windows, plan, largest, noise
+    def __init__(self, windows: Rows, plan: Plan, noise: Float[Tensor, " H"] | None = None) -> None:
+        self.windows, self.plan, self.noise = windows, plan, noise
         self.orders: dict[int, Tensor] = {}
 
     def rows(self, step: int) -> Tensor:
@@ -97,7 +98,7 @@ class Batches:
         generator = self._generator(passage)
         return torch.randperm(len(self.windows), generator=generator)
 
-    def __getitem__(self, step: int) -> Tokens:
+    def __getitem__(self, step: int) -> Float[Tensor, "B window"]:
         context = self.plan.context
         rows, generator = self.rows(step), self._generator(step)
         chosen = self.windows[rows]
@@ -110,82 +111,98 @@ class Batches:
             drawn = torch.randn(len(chosen), len(self.noise), generator=generator) * self.noise * step / self.plan.steps
             scale = chosen[:, :context].std(dim=1, keepdim=True, correction=0)
             chosen = torch.cat([chosen[:, :context], chosen[:, context:] + scale * drawn], dim=1)
-        return tokens(chosen, context, self.plan.patch, self.largest)
+        return chosen
 
 
-class _Moirai(Task[Tokens]):
-    """The network on batches of tokens; validation is the CRPS of windows [m, L+H]."""
+class Tuning(Task[Tensor]):
+    """A network on batches of windows; ``validation`` are windows [m, L+H]. ``package``: whose version decides it."""
+
+    package: ClassVar[str]
 
     def __init__(
         self,
-        module: MoiraiModule,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
         batches: Batches,
         validation: Float[Tensor, "m window"],
         device: torch.device,
     ) -> None:
-        self.module, self.ordered, self.validation, self.plan = module, batches, validation, batches.plan
-        plan = self.plan
+        super().__init__(network, optimizer, device, batches.plan.seed)
+        self.ordered, self.validation, self.plan = batches, validation, batches.plan
+
+    def batches(self, step: int) -> Iterator[Tensor]:
+        for each in range(step, self.plan.steps):
+            yield self.ordered[each].to(self.device)
+
+    def check(self) -> None:
+        # Weights that are not finite must not be used again: on CUDA that would be the end of the process.
+        if not torch.stack([weight.isfinite().all() for weight in self.network.parameters()]).all():
+            raise Diverged("weights are no longer finite")
+
+    def key(self) -> str:
+        noise = [] if self.ordered.noise is None else [self.ordered.noise]
+        tensors = [*self.network.state_dict().values(), self.ordered.windows.series, self.validation, *noise]
+        facts = [asdict(self.plan), self.device.type, package_version(self.package)]
+        return fingerprint(facts, tensors, [type(self).__module__])
+
+
+class Moirai(Tuning):
+    """Moirai, by uni2ts."""
+
+    package = "uni2ts"
+
+    def __init__(
+        self, module: MoiraiModule, batches: Batches, validation: Float[Tensor, "m window"], device: torch.device
+    ) -> None:
+        plan, self.module = batches.plan, module
         tuner = import_moirai().MoiraiFinetune(
             min_patches=2, min_mask_ratio=0.0, max_mask_ratio=1.0, max_dim=1, num_training_steps=plan.steps,
             num_warmup_steps=0, module=module, lr=plan.lr, weight_decay=plan.weight_decay,
             finetune_pattern=plan.pattern,
         )  # fmt: skip
         self.likelihood = tuner.hparams.loss_func
-        super().__init__(module, tuner.configure_optimizers()["optimizer"], device, plan.seed)
+        super().__init__(module, tuner.configure_optimizers()["optimizer"], batches, validation, device)
 
-    def batches(self, step: int) -> Iterator[Tokens]:
-        for each in range(step, self.plan.steps):
-            yield {name: tensor.to(self.device) for name, tensor in self.ordered[each].items()}
-
-    def loss(self, batch: Tokens) -> Tensor:
+    def loss(self, batch: Tensor) -> Tensor:
+        read = tokens(batch, self.plan.context, self.plan.patch, max(self.module.patch_sizes))
         try:
-            return self.likelihood(pred=self.module(**batch), **{name: batch[name] for name in JUDGED})
+            return self.likelihood(pred=self.module(**read), **{name: read[name] for name in JUDGED})
         except (RuntimeError, ValueError) as error:
             if is_divergence(error):
                 raise Diverged(str(error)) from error
             raise
 
-    def check(self) -> None:
-        # Weights that are not finite must not be used again: on CUDA that would be the end of the process.
-        if not torch.stack([weight.isfinite().all() for weight in self.module.parameters()]).all():
-            raise Diverged("weights are no longer finite")
-
     def measure(self) -> float:
         self.module.eval()
         return crps(self.module, self.validation, self.plan.context, self.plan.patch)
 
-    def key(self) -> str:
-        noise = [] if self.ordered.noise is None else [self.ordered.noise]
-        tensors = [*self.module.state_dict().values(), self.ordered.windows.series, self.validation, *noise]
-        return fingerprint([asdict(self.plan), self.device.type, package_version("uni2ts")], tensors, [__name__])
-
 
 def tune(
-    module: MoiraiModule,
+    network: nn.Module,
     train_on: Rows,
     validation: Float[Tensor, "m window"],
     plan: Plan,
     device: torch.device,
     *,
+    task: Callable[..., Tuning] = Moirai,
     noise: Float[Tensor, " H"] | None = None,
     watch: WatchStep | None = None,
     file: Path | None = None,
 ) -> Outcome:
-    """Fine-tune ``module`` in place; it ends with the weights of the best step, which may be step 0.
+    """Fine-tune ``network`` in place; it ends with the weights of the best step, which may be step 0.
 
     ``noise``: see :class:`Batches`. ``file`` and ``watch`` are those of :func:`hdt.training.loop.train`.
     """
-    module.to(device)
-    task = _Moirai(module, Batches(train_on, plan, max(module.patch_sizes), noise), validation, device)
+    work = task(network.to(device), Batches(train_on, plan, noise), validation, device)
     course = Course(
         plan.steps, plan.check_every, float(plan.patience * plan.check_every), from_base=True, precision=plan.precision,
         clip=plan.clip,
     )  # fmt: skip
     with unchecked():
-        outcome, best = train(task, course, file=file, watch=watch)
+        outcome, best = train(work, course, file=file, watch=watch)
     assert best is not None
-    module.load_state_dict(best)
-    module.requires_grad_(True).eval()
+    network.load_state_dict(best)
+    network.requires_grad_(True).eval()
     return outcome
 
 

@@ -1,242 +1,69 @@
-"""Fine-tuning of Moirai on distilled or real windows, and its forecasts.
-
-Each channel is a univariate series. Chosen on the real validation part by CRPS, never on test: the patch size (of
-those the base knows, before any step), the learning rate and the step.
-"""
+"""Moirai 1: its loss and validation error, and its forecasts, by uni2ts."""
 
 from __future__ import annotations
 
-import copy
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.data.frames import format_step
-from hdt.data.series import Panel
-from hdt.run.distilled import Distilled
-from hdt.run.source import real_data, same_data
-from hdt.system import machine
 from hdt.system.errors import require
-from hdt.system.machine import device_of
-from hdt.training.fit import CHECKS
-from hdt.training.loop import Outcome, WatchStep, seeded, several
 from hdt.tuning import base as bases
 from hdt.tuning.crps import crps
-from hdt.tuning.forecaster import Forecaster, check_window
-from hdt.tuning.loop import Plan, tune
-from hdt.tuning.record import RECORD, ForecasterRecord
-from hdt.tuning.residuals import lacking_noise
-from hdt.tuning.rows import Rows
-from hdt.tuning.score import entries, predictor, score
+from hdt.tuning.loop import Moirai
+from hdt.tuning.pretrained import Pretrained
+from hdt.tuning.score import predictor
 
 if TYPE_CHECKING:
+    from gluonts.torch import PyTorchPredictor
     from uni2ts.model.moirai import MoiraiModule
 
-VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
-PASSES = 4  # over the training windows at most, and
-STEPS = (400, 4000)  # within these
-MIX, FEW = 2, 20_000  # windows per sample where there are so few of them
-SMALL = 5_000_000  # parameters; larger networks are tuned with smaller steps
-RATES = {True: (1e-3, 1e-4), False: (1e-4, 1e-5, 1e-6)}
 
+class MoiraiForecaster(Pretrained):
+    """A Moirai network; quantiles are those of its samples."""
 
-class MoiraiForecaster(Forecaster):
-    """A Moirai network; forecasts any column, which it scales by itself, with quantiles from its samples."""
+    name = "moirai"
+    task = Moirai
+    packages = ("uni2ts", "gluonts")
+    network: MoiraiModule
 
-    any_column = True
-    files = bases.FILES
+    @classmethod
+    def load_network(cls, base: str | Path) -> MoiraiModule:
+        return bases.load_base(base)
 
-    def __init__(self, record: ForecasterRecord, network: MoiraiModule) -> None:
-        super().__init__(record)
-        self.network = network.eval()
+    @classmethod
+    def patches(cls, network: MoiraiModule) -> tuple[int, ...]:
+        return tuple(network.patch_sizes)
 
-    @property
-    def patch(self) -> int:
-        """Steps per token."""
-        return int(self.training["patch"])
+    @classmethod
+    def check_window(cls, network: MoiraiModule, context: int, horizon: int, patch: int) -> None:
+        count, most = _count(patch, context, horizon), network.max_seq_len
+        require(
+            count <= most,
+            f"context {context} + horizon {horizon} are {count} tokens of {patch} steps, more than the base's {most}; "
+            f"lower --context to at most {(most - -(-horizon // patch)) * patch}",
+        )
 
-    def test_errors(self, panel: Panel, device: torch.device) -> list[dict[str, Any]]:
-        """Errors of ``zero-shot`` and ``fine-tuned``, see :func:`hdt.tuning.score.score`."""
-        networks = {"zero-shot": bases.load_base(self.training["base"]), "fine-tuned": self.network}
-        return [
-            {"weights": name, **score(network, panel, self.context, self.horizon, self.patch, device)}
-            for name, network in networks.items()
-        ]
+    @classmethod
+    def choose_patch(cls, network: MoiraiModule, validation: Float[Tensor, "n window"], context: int) -> int:
+        sizes = _fitting(network, context, validation.shape[1] - context)
+        tried = {size: crps(network, validation, context, size) for size in sizes}
+        return min(tried, key=lambda size: tried[size])
 
-    def _predict(
-        self, values: np.ndarray, columns: Sequence[str], quantiles: Sequence[float] | None
-    ) -> Mapping[float | None, np.ndarray]:
-        device = next(self.network.parameters()).device
-        # float32 would lose a small swing on a high level; the network is indifferent to both.
-        mean, std = values.mean(axis=0), values.std(axis=0)
-        scale = np.where(std > 0, std, 1.0)
-        model = predictor(self.network, self.context, self.horizon, self.patch, device)
-        with seeded(0, device):
-            forecasts = list(model.predict(entries((values - mean) / scale)))
-        levels: Sequence[float | None] = [None] if quantiles is None else quantiles
-        return {
-            level: np.stack([f.quantile(0.5 if level is None else level) for f in forecasts], axis=1) * scale + mean
-            for level in levels
-        }
+    @classmethod
+    def predictor(
+        cls, network: MoiraiModule, context: int, horizon: int, patch: int, device: torch.device
+    ) -> PyTorchPredictor:
+        return predictor(network, context, horizon, patch, device)
 
     def _write(self, folder: Path) -> None:
         # uni2ts reads it back: MoiraiModule.from_pretrained(folder).
         self.network.save_pretrained(folder)
         shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors leaves mode 600
         (folder / "README.md").unlink(missing_ok=True)  # the hub's blank model card
-
-    @classmethod
-    def _read(cls, folder: Path, record: ForecasterRecord) -> MoiraiForecaster:
-        patch = record.training.get("patch")
-        network = bases.load_base(folder)
-        require(
-            patch in network.patch_sizes,
-            f"{folder / RECORD}: training.patch {patch!r} is none of the network's",
-        )
-        return cls(record, network)
-
-
-def tune_moirai(
-    distilled: Distilled,
-    *,
-    real: bool = False,
-    panel: Panel | None = None,
-    context: int | None = None,
-    horizon: int | None = None,
-    **settings: Any,
-) -> MoiraiForecaster:
-    """Fine-tune the Moirai in ``base`` on a distilled series, or with ``real`` on the real training part.
-
-    Context and horizon are those of the run unless given; ``settings`` are those of :func:`tune_values`.
-    """
-    panel = real_data(distilled, panel)
-    same_data(distilled, panel)
-    run = distilled.info.settings
-    context = run.context if context is None else context
-    horizon = run.horizon if horizon is None else horizon
-    values = panel.part("train")[None] if real else distilled.values
-    check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
-    facts = {"trained_on": "real" if real else "distilled", "method": None if real else run.method}
-    return tune_values(values, panel, context=context, horizon=horizon, facts=facts, **settings)
-
-
-def tune_values(
-    values: np.ndarray,
-    panel: Panel,
-    *,
-    base: str | Path,
-    context: int,
-    horizon: int,
-    patch: int | None = None,
-    pattern: str = "full",
-    steps: int | None = None,
-    lr: float | None = None,
-    batch: int = 32,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "float32",
-    clip: float | None = 1.0,
-    noise: bool = True,
-    mix: int | None = None,
-    checkpoint: Path | None = None,
-    watch: WatchStep | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> MoiraiForecaster:
-    """Fine-tune the Moirai in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.
-
-    ``pattern`` is uni2ts': ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the distribution). ``clip``:
-    the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real ones' noise
-    (:mod:`hdt.tuning.residuals`), H more numbers beside the stored ones. ``mix``: how many windows each sample
-    combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with (step, steps, validation
-    CRPS), counted over all learning rates. The test part is not read.
-
-    The forecaster's ``training`` facts: ``samples`` (univariate windows seen) and ``seconds`` of all trainings;
-    ``steps`` of the kept one; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of it until its best step,
-    which is 0 when the base was better on validation throughout; ``validation_crps`` and ``_before``.
-    Raises :class:`hdt.system.errors.InputError` for bad input and lack of memory.
-    """
-    on = device_of(device)
-    bases.check_size(base, None, device)
-    network = bases.load_base(base)
-    bases.check_size(base, bases.parameters(network), device)
-    _check_tokens(network, context, horizon, patch)
-    require(batch >= 1, f"batch={batch}: at least one window is needed")
-    train = Rows(values, context, horizon)
-    most = PASSES * -(-len(train) // batch)
-    steps = min(max(most, STEPS[0]), STEPS[1]) if steps is None else steps
-    outcomes: list[tuple[Plan, Outcome, MoiraiModule]] = []
-    with (
-        machine.memory_refusal(f"lower --batch (now {batch}) or --context (now {context})"),
-        machine.peak_memory(on) as peak,
-    ):
-        network.to(on).eval()
-        validation = validation_windows(panel, context, horizon)
-        patch = choose_patch(network, validation, context) if patch is None else patch
-        network.cpu()  # the candidates go where it was
-        real = Rows(panel.part("train")[None], context, horizon)
-        lacking = lacking_noise(train, real, context) if noise else None
-        mix = (MIX if len(train) <= FEW else 1) if mix is None else mix
-        plan = Plan(
-            context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
-            batch=batch, mix=mix, clip=clip, precision=precision, seed=seed,
-        )  # fmt: skip
-        rates = RATES[bases.parameters(network) < SMALL] if lr is None else (lr,)
-        with several(len(rates), checkpoint, watch) as each:
-            for rate, (file, told) in zip(rates, each, strict=True):
-                candidate, this = copy.deepcopy(network), replace(plan, lr=rate)
-                outcome = tune(candidate, train, validation, this, on, noise=lacking, watch=told, file=file)
-                outcomes.append((this, outcome, candidate.cpu()))
-    best, outcome, network = min(outcomes, key=lambda each: each[1].validation)
-    seconds = sum(each.seconds for _, each, _ in outcomes)
-    count = sum(each.steps for _, each, _ in outcomes)
-    training = {
-        **(facts or {}),
-        "data": panel.name,
-        "train_sha256": panel.train_sha256,
-        "base": str(base),
-        "licence": bases.licence(base),
-        "parameters": bases.parameters(network),
-        "windows": len(train),
-        "steps": outcome.steps,
-        "samples": count * batch,
-        "seconds": seconds,
-        "seconds_per_step": seconds / count,
-        "steps_to_best": outcome.best_step,
-        "samples_to_best": outcome.best_step * batch,
-        "seconds_to_best": outcome.seconds_to_best,
-        "learning_rates": list(rates),
-        **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
-        "noise": None if lacking is None else [round(level, 6) for level in lacking.tolist()],
-        "validation_crps_before": outcome.history[0][2],
-        "validation_crps": outcome.validation,
-        "device": machine.device_name(on.type),
-        "peak_memory_mb": peak(),
-        "versions": machine.versions(),
-    }
-    record = ForecasterRecord(
-        model="moirai", context=context, horizon=horizon, columns=list(panel.columns), channels=None,
-        step=format_step(panel.step), training=training,
-    )  # fmt: skip
-    return MoiraiForecaster(record, network)
-
-
-def choose_patch(network: MoiraiModule, validation: Float[Tensor, "n window"], context: int) -> int:
-    """The patch size that serves the network best on the real validation part, before any tuning."""
-    sizes = _fitting(network, context, validation.shape[1] - context)
-    tried = {size: crps(network, validation, context, size) for size in sizes}
-    return min(tried, key=lambda size: tried[size])
-
-
-def validation_windows(panel: Panel, context: int, horizon: int) -> Float[Tensor, "n window"]:
-    """Windows of the real validation part, evenly spaced over time and channels."""
-    return Rows(panel.part("val", context)[None], context, horizon).evenly(VALIDATION_WINDOWS)
 
 
 def _fitting(network: MoiraiModule, context: int, horizon: int) -> list[int]:
@@ -247,16 +74,3 @@ def _fitting(network: MoiraiModule, context: int, horizon: int) -> list[int]:
 
 def _count(patch: int, context: int, horizon: int) -> int:
     return -(-context // patch) + -(-horizon // patch)
-
-
-def _check_tokens(network: MoiraiModule, context: int, horizon: int, patch: int | None) -> None:
-    sizes = tuple(network.patch_sizes)
-    require(patch is None or patch in sizes, f"patch {patch}: the base knows {', '.join(map(str, sizes))}")
-    size = max(sizes) if patch is None else patch
-    count = _count(size, context, horizon)
-    most = network.max_seq_len
-    require(
-        count <= most,
-        f"context {context} + horizon {horizon} are {count} tokens of {size} steps, more than the base's {most}; "
-        f"lower --context to at most {(most - -(-horizon // size)) * size}",
-    )

@@ -1,4 +1,4 @@
-"""Test errors of Moirai by gluonts: its predictor, its rolling windows, its metrics."""
+"""Test errors of pre-trained networks by gluonts: Moirai's predictor, its rolling windows, its metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def predictor(module: MoiraiModule, context: int, horizon: int, patch: int, devi
     """The gluonts predictor of a network for univariate series."""
     forecast = import_moirai().MoiraiForecast(
         prediction_length=horizon, target_dim=1, feat_dynamic_real_dim=0, past_feat_dynamic_real_dim=0,
-        context_length=context, module=module, patch_size=patch, num_samples=SAMPLES,
+        context_length=context, module=module.to(device).eval(), patch_size=patch, num_samples=SAMPLES,
     )  # fmt: skip
     return forecast.create_predictor(batch_size=BATCH, device=str(device))
 
@@ -60,11 +60,10 @@ def test_data(panel: Panel, horizon: int, season: int) -> Any:
     return template.generate_instances(prediction_length=horizon, windows=count, distance=distance)
 
 
-def score(
-    module: MoiraiModule, panel: Panel, context: int, horizon: int, patch: int, device: torch.device
-) -> dict[str, float]:
-    """``mse`` and ``mae`` of the median, ``mase`` and ``crps`` (mean weighted quantile loss over deciles), in scaled
-    units, over the windows of :func:`test_data`; ``forecasts`` counts windows × channels. The test part is read here.
+def score(model: Any, panel: Panel, horizon: int, device: torch.device) -> dict[str, float]:
+    """Errors of a gluonts predictor over the windows of :func:`test_data`, in scaled units: ``mse`` and ``mae`` of the
+    median, ``mase`` and ``crps`` (mean weighted quantile loss over deciles); ``forecasts`` counts windows × channels.
+    The test part is read here.
     """
     from gluonts.ev.metrics import MAE, MASE, MSE, MeanWeightedSumQuantileLoss
     from gluonts.model.evaluation import evaluate_model
@@ -73,10 +72,9 @@ def score(
     data = test_data(panel, horizon, season)
     levels = [round(0.1 * n, 1) for n in range(1, 10)]
     metrics = [MSE(forecast_type=0.5), MAE(), MASE(), MeanWeightedSumQuantileLoss(quantile_levels=levels)]
-    module.to(device).eval()
     with seeded(0, device), contextlib.redirect_stderr(io.StringIO()):  # its progress bar
         table = evaluate_model(
-            predictor(module, context, horizon, patch, device), test_data=data, metrics=metrics, batch_size=BATCH,
+            model, test_data=data, metrics=metrics, batch_size=BATCH,
             axis=None, seasonality=season, mask_invalid_label=False,
         )  # fmt: skip
     names = ("mse", "mae", "mase", "crps")
