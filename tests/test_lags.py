@@ -216,3 +216,32 @@ def test_lightgbm_is_a_student(frame: pd.DataFrame, capsys: pytest.CaptureFixtur
     ).set_index("trained_on")["mse"]  # fmt: skip
     assert table["full"] < table["last value"] and capsys.readouterr().out == ""
     assert STUDENTS["lightgbm:LGBMRegressor"].by_gradient is False
+
+
+def test_a_regressor_of_ones_own_is_known_by_its_text_and_named_when_it_fails() -> None:
+    distilled = hdt.distill(make_frame(), **SMALL)
+
+    class Own:
+        """Fits anything and predicts nothing."""
+
+        def fit(self, lags: np.ndarray, targets: np.ndarray) -> Own:
+            return self
+
+        def predict(self, lags: np.ndarray) -> np.ndarray:
+            raise ValueError("not today")
+
+    kind = hdt.wrap(Own, "own")
+    assert "not today" in kind.identity
+    with pytest.raises(hdt.InputError, match=r"student 'own' cannot forecast \(not today\)"):
+        hdt.evaluate(distilled, students=[kind], seeds=1)
+    with pytest.raises(hdt.InputError, match="two students are named 'own'"):
+        hdt.evaluate(distilled, students=[kind, hdt.wrap(Own, "own")], seeds=1)
+
+
+def test_steps_of_a_pipeline_start_from_the_seed() -> None:
+    from sklearn.linear_model import SGDRegressor
+
+    distilled = hdt.distill(make_frame(), **SMALL)
+    kind = hdt.wrap(make_pipeline(StandardScaler(), SGDRegressor(max_iter=5, tol=None)), "pipe")
+    first, second = (hdt.evaluate(distilled, students=[kind], seeds=1)["mse"].iloc[0] for _ in range(2))
+    assert first == second

@@ -184,6 +184,7 @@ def test_a_ray_that_wants_another_token_says_so(
         (["--engine", "spark"], "unknown engine 'spark'; choose local or ray"),
         (["--address", "127.0.0.1:1"], "address=127.0.0.1:1: only engine ray has one; add --engine ray"),
         (["--engine", "ray", "--address", "127.0.0.1"], "address 127.0.0.1: not HOST:PORT"),
+        (["--engine", "ray", "--address", "a..b:80"], "no Ray answers at a..b:80"),
         (["--engine", "ray", "--address", "127.0.0.1:http"], "address 127.0.0.1:http: not HOST:PORT"),
         (
             ["--engine", "ray", "--address", "127.0.0.1:1"],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,9 @@ def test_evaluation_takes_a_sample_of_the_channels(tmp_path: Path, monkeypatch: 
         torch.testing.assert_close(getattr(found, part), getattr(alone, part), rtol=0, atol=0)
     assert found.score_naive("last value") == alone.score_naive("last value")
     assert "3 of 9 channels stand for all" in found.panel.notices[0]
+    updated = replace(panel, fixed=panel.scaler).sampled()  # of a run that goes on in its own scale
+    np.testing.assert_array_equal(updated.scaler.mean, panel.scaler.mean[::3])
+    np.testing.assert_array_equal(updated.part("train"), found.panel.part("train"))
 
 
 def test_what_needs_all_at_once_is_refused_beyond_memory(

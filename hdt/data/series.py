@@ -130,7 +130,7 @@ class Panel:
         told = f"{len(kept)} of {self.channels:,} channels stand for all here, evenly spaced"
         return replace(
             self, values=self.values.read(slice(None), kept), columns=tuple(self.columns[c] for c in kept),
-            read=(*self.read[:-1], told),
+            read=(*self.read[:-1], told), fixed=None if self.fixed is None else self.fixed.of(list(kept)),
         )  # fmt: skip
 
     @property

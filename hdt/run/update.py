@@ -194,7 +194,7 @@ def _notices(new: torch.Tensor, parts: list[DataPart], panel: Panel, settings: c
         *([pooled_channels] if pooled_channels else []),
         f"updated: {len(parts)} parts of {', '.join(f'{part.rows:,}' for part in parts)} rows, all of them training "
         "rows, in the scale of the first",
-        "the nearest real sub-series is that of the new rows alone, as the old ones are not kept",
+        "the nearest real sub-series is that of the new rows and the last old ones, as no more are kept",
     ]
     left = (new.mean(dim=0).abs() > FAR) | (new.std(dim=0, correction=0) > WIDE)
     if bool(left.any()):

@@ -61,11 +61,13 @@ def rows(found: Any) -> list[Row]:
     return sorted(every, key=order)
 
 
-def order(row: Row) -> tuple[bool, float, int, float, int]:
-    """Those on all data first, by their validation error there; then complete, pruned, diverged ones by theirs."""
+def order(row: Row) -> tuple[bool, float, int, bool, float, int]:
+    """Those on all data first, by their validation error there; then complete, pruned, diverged ones by theirs, and
+    behind other complete ones those that diverged on all data."""
     full = math.inf if row.full is None or math.isnan(row.full["validation_mse"]) else row.full["validation_mse"]
     own = math.inf if math.isnan(row.validation_mse) else row.validation_mse
-    return row.full is None, full, study.STATUSES.index(row.status), own, row.trial
+    failed = row.full is not None and math.isinf(full)
+    return math.isinf(full), full, study.STATUSES.index(row.status), failed, own, row.trial
 
 
 def table(ordered: list[Row]) -> pd.DataFrame:
@@ -127,7 +129,7 @@ def as_json(found: pd.DataFrame, agreement: Agreement | None) -> dict[str, Any]:
     """The best configuration, the agreement and all rows, as JSON knows them."""
     first = found.iloc[0].to_dict()
     told = None if agreement is None else {k: v if math.isfinite(v) else None for k, v in asdict(agreement).items()}
-    every = json.loads(found.to_json(orient="records"))
+    every = [{str(k): None if pd.isna(v) else v for k, v in row.items()} for row in found.to_dict("records")]
     best = {"student": first["student"], "values": {name: every[0][name] for name in parameters(first)}}
     return {"best": best, "agreement": told, "rows": every}
 

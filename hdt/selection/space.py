@@ -8,7 +8,7 @@ out is the student's own. ``space.yaml`` beside this is the default space, and a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +26,7 @@ from hdt.system.options import LARGEST, LARGEST_WHOLE, Options
 from hdt.system.yaml12 import read_yaml
 
 TRAINING = [field.name for field in fields(Training)]
+TAKEN = {"name", "seed", "rank", "trial", "status", "student"}  # by what builds a student and by the leaderboard
 CHECKED = 2  # windows that every student forecasts before a search begins
 EXPECTED = "expected a value, a list of choices, {range: [low, high]} or {log: [low, high]}"
 
@@ -132,10 +133,12 @@ class Space:
             try:
                 (student,) = STUDENTS.names([key])
                 known = STUDENTS[student].keywords()
+                training = TRAINING if STUDENTS[student].by_gradient else []
             except InputError as error:
                 raise InputError(f"{place}: {error}") from None
             found[student] = {
-                name: _parameter(name, value, known, f"{place}: {student}: ") for name, value in (given or {}).items()
+                name: _parameter(name, value, training, known, f"{place}: {student}: ")
+                for name, value in (given or {}).items()
             }
         return cls(found, place)
 
@@ -182,13 +185,16 @@ class Space:
                     with torch.no_grad():
                         found = tuple(network(context).shape)
                     require(found == expected, f"of a context {tuple(context.shape)} it made {found}, not {expected}")
-                except (TypeError, RuntimeError, ValueError) as error:  # InputError among them
+                except MemoryError:
+                    raise
+                except Exception as error:  # whatever somebody else's network raises; InputError among them
                     raise InputError(f"{self.place}: {student} ({corner.text}): {first_line(error)}") from error
 
 
-def _parameter(name: Any, value: Any, known: frozenset[str] | None, place: str) -> Parameter:
-    every = sorted({*TRAINING, *(known or ())})
+def _parameter(name: Any, value: Any, training: Sequence[str], known: frozenset[str] | None, place: str) -> Parameter:
+    every = sorted({*training, *(known or ())} - TAKEN)
     require(isinstance(name, str), f"{place}{shortened(name)} is no name of a parameter")
+    require(name not in TAKEN, f"{place}{name!r} is no parameter that can be searched; give it another name")
     require(known is None or name in every, f"{place}unknown parameter {name!r}; known: {', '.join(every)}")
     what = f"{place}{name}={shortened(value)}: "
     kind, listed = "choices", list(value) if isinstance(value, list | tuple) else [value]

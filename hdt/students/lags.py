@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -105,7 +106,8 @@ class Lags(Student):
         own = _settings(new)
         # LightGBM would otherwise take every core there is, whoever else works on it.
         ours = {"random_state": seed, "n_jobs": torch.get_num_threads()}
-        given = {name: value for name, value in ours.items() if name in own and own[name] is None}
+        last = {name: name.rpartition("__")[2] for name in own}  # also of the steps of a pipeline
+        given = {name: ours[last[name]] for name, value in own.items() if value is None and last[name] in ours}
         return new.set_params(**given) if given else new
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
@@ -113,7 +115,12 @@ class Lags(Student):
         batch, _, channels = context.shape
         rows = _rows(context)
         level = LEVELS[self.level](rows)
-        found = [np.asarray(part.predict(rows - level), dtype=np.float64) for part in self.fitted]
+        try:
+            found = [np.asarray(part.predict(rows - level), dtype=np.float64) for part in self.fitted]
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever somebody else's regressor raises
+            raise InputError(f"student {self.name!r} cannot forecast ({first_line(error)})") from error
         forecast = np.stack(found, axis=-1) if self.horizon == 1 or len(found) > 1 else found[0]
         require(
             forecast.shape == (len(rows), self.horizon),
@@ -142,9 +149,13 @@ def on_lags(regressor: Any, name: str, *, level: str = "last", rows: int | None 
             "one in a module of yours"
         ) from error
     own = sorted(_settings(made).items()) if hasattr(made, "get_params") else sorted(vars(made).items())
-    version = getattr(sys.modules.get(kind.__module__.partition(".")[0]), "__version__", "")
+    version = getattr(sys.modules.get(kind.__module__.partition(".")[0]), "__version__", None)
+    try:
+        text = version or inspect.getsource(kind)
+    except (OSError, TypeError):  # typed in somewhere: nothing that was kept may be taken for it
+        text = uuid4().hex
     about = {"name": name, "regressor": made, "level": level, "rows": rows, "__module__": kind.__module__}
-    return type(kind.__name__, (Lags,), {**about, "identity": repr([version, kind.__qualname__, level, rows, own])})
+    return type(kind.__name__, (Lags,), {**about, "identity": repr([text, kind.__qualname__, level, rows, own])})
 
 
 def is_regressor(thing: Any) -> bool:

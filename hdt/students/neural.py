@@ -69,7 +69,8 @@ def maker(kind: Any) -> Callable[..., Any]:
 
 def default_rate(kind: Any) -> float:
     """The learning rate that such a class trains with unless told otherwise."""
-    return float(inspect.signature(kind).parameters["learning_rate"].default)
+    found = inspect.signature(kind).parameters.get("learning_rate")
+    return 1e-3 if found is None else float(found.default)
 
 
 @contextmanager

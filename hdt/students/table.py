@@ -34,12 +34,15 @@ class Students(Named[type[Student]]):
 
     def names(self, students: Sequence[Any]) -> list[str]:
         """The names of students given by name or as classes, which are known by theirs from then on."""
+        given: dict[str, Any] = {}
         for student in students:
             if isinstance(student, str):
                 continue
             kind = isinstance(student, type) and issubclass(student, Student) and hasattr(student, "name")
             require(kind, f"{student!r} is neither the name of a student nor one; hdt.wrap(network, name) makes one")
             require(student.name not in self._found, f"student {student.name!r}: the name is taken; choose another")
+            twice = given.setdefault(student.name, student) is not student
+            require(not twice, f"two students are named {student.name!r}; give one of them another name")
             self._foreign[student.name] = student
         return [student if isinstance(student, str) else student.name for student in students]
 

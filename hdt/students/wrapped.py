@@ -20,6 +20,7 @@ from hdt.students import neural
 from hdt.students.contract import Student, Training, keywords
 from hdt.students.lags import is_regressor, on_lags
 from hdt.system.errors import InputError, first_line, require
+from hdt.system.machine import OUT_OF_MEMORY
 
 INSTALL = {"sklearn": "scikit-learn", "lightgbm": "lightgbm", "neuralforecast": "'hdt-ts[neuralforecast]'"}
 
@@ -42,6 +43,10 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
         text = uuid4().hex
 
     model = neural.is_model(factory)
+    require(
+        not model or inspect.isclass(factory),
+        f"student {name!r} is a model that was made; name its class, or a function of (context, horizon, channels)",
+    )
     make = neural.maker(factory) if model else factory
 
     class Wrapped(Student):
@@ -123,7 +128,11 @@ def _made(factory: Any, name: str, *size: int, **more: Any) -> nn.Module:
     try:
         with neural.unseeded():
             network = factory(*size, **more)
-    except (TypeError, ImportError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever somebody else's network raises
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise
         beside = "".join(f", {key}={value!r}" for key, value in more.items())
         raise InputError(
             f"student {name!r} cannot be made of (context, horizon, channels) = {size}{beside} ({first_line(error)}); "

@@ -105,7 +105,7 @@ def _answers(address: str) -> None:
         told = found.stderr
     except subprocess.TimeoutExpired as error:
         told = error.stderr or b""
-    except OSError:
+    except (OSError, UnicodeError):  # of a host that cannot be one
         pass
     require(
         b"uthentication token" not in told,
