@@ -23,7 +23,6 @@ ENVIRONMENT = {  # read when Ray is imported first
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # how it will be; without, a notice of that
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of tasks that fail after another
-    "RAY_worker_niceness": "0",  # by default 15, which waits for whatever else the machine does
 }
 LOST = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError")
 JOIN = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False)"
