@@ -25,11 +25,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def drawn(space: Space, each: int, seed: int = 0) -> list[Configuration]:
-    """So many random configurations of every student, those of one student next to one another."""
+    """So many random configurations of every student, those of one student together; fewer where some are equal."""
     found = []
     for place, student in enumerate(space.students):
         generator = np.random.default_rng([seed, place])
-        found += [space.draw(student, generator) for _ in range(each)]
+        own = [space.draw(student, generator) for _ in range(each)]
+        found += [one for n, one in enumerate(own) if one not in own[:n]]
     return found
 
 

@@ -144,6 +144,10 @@ def test_an_update_looks_at_all_rows_as_one_distillation_does(tmp_path: Path) ->
     x = panel.part("train").astype(np.float32)
     power = np.mean([np.abs(np.fft.rfft(x[s : s + 48], axis=0)) ** 2 / 48 for s in starts], axis=0)
     np.testing.assert_allclose(updated.kept.power, power, rtol=1e-4)
+    few = hdt.update(first, frame.iloc[FIRST : FIRST + 4], iterations=0)  # fewer rows than sub-series lie apart
+    assert first.kept is not None and few.kept is not None and few.kept.sub_series == 44
+    last = np.abs(np.fft.rfft(x[256:304], axis=0)) ** 2 / 48
+    np.testing.assert_allclose(few.kept.power, (43 * first.kept.power.numpy() + last) / 44, rtol=1e-4)
 
 
 def test_an_updated_run_is_evaluated_on_one_table_with_all_its_rows(run, parts: list[Path], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def missing(info: RunInfo) -> str:
 
 
 def _sentence(name: str, why: str | None) -> str | None:
-    return why and f"{name}: no state for updates ({why}); distil old and new rows together, or by --method wiener"
+    return why and f"{name}: no state for updates ({why}); distil old and new rows together"
 
 
 def write(kept: Kept, info: RunInfo, file: Path) -> None:

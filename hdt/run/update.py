@@ -175,14 +175,12 @@ def _updated(
 
 
 def _kept(old: Kept, outcome: Outcome, joined: torch.Tensor, settings: config.Settings) -> Kept:
-    """What the next update goes on from. Sub-series go on as far apart as they were."""
+    """What the next update goes on from. Sub-series go on as far apart as they were; of fewer new rows, by these."""
     length = settings.length
-    power, count = old.power, old.sub_series
-    rest = joined[apart(length) :]
-    if len(rest) >= length:
-        more = len(sub_series(len(rest), length))
-        own = mean_spectrum(rest if settings.channels is None else typical(rest, settings), length).power
-        power, count = (power * count + own * more) / (count + more), count + more
+    rest = joined[min(apart(length), len(joined) - length) :]
+    before, more = old.sub_series, len(sub_series(len(rest), length))
+    own = mean_spectrum(rest if settings.channels is None else typical(rest, settings), length).power
+    power, count = (old.power * before + own * more) / (before + more), before + more
     assert outcome.sums is not None
     sums = replace(outcome.sums, tensors=[tensor.cpu() for tensor in outcome.sums.tensors])
     return Kept(sums, joined[-length:].clone(), power, count)
