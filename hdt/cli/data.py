@@ -20,7 +20,8 @@ DayFirst = Annotated[
 ]
 Freq = Annotated[str | None, Option(help="Step, such as B or h, on which absent rows count as missing values.")]
 MissingCells = Annotated[
-    str | None, Option("--missing", help="auto: interpolate up to 5% of a column; error; interpolate.")
+    str | None,
+    Option("--missing", help="auto: interpolate up to 5% of a column, mask more; mask; interpolate; error."),
 ]
 Split = Annotated[str | None, Option("--split", help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")]
 

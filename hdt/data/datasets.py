@@ -68,7 +68,8 @@ def load(
     01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas, makes
     absent rows missing values. ``split`` is three fractions or three end rows; by default the registry's
     borders, else 70/10/20, or, where series of a long frame differ in length, the last windows of each. ``missing``
-    is ``auto`` (interpolate up to 5% of a column, else refuse), ``error`` or ``interpolate``. Raises
+    is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
+    cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Raises
     :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)

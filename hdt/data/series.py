@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from hdt.data.borders import end_rows
 from hdt.data.frames import in_range, read_frame
 from hdt.data.layout import Layout
-from hdt.data.missing import fill
+from hdt.data.missing import POLICIES, Filled, fill
 from hdt.data.scaler import Channels, Scaler, channel_blocks
 from hdt.data.stamps import Step
 from hdt.data.stored import Stored
@@ -26,11 +27,9 @@ from hdt.system.errors import require
 from hdt.system.machine import cache_folder, memory_mb, sample
 
 Part = Literal["train", "val", "test"]
-Missing = Literal["auto", "error", "interpolate"]
+Missing = Literal["auto", "error", "interpolate", "mask"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
-DEFAULT_SPLIT = (0.7, 0.1, 0.2)
 ALL = slice(None)  # channels
-ROUNDING = 1e-9  # of shares: 0.7 + 0.1 + 0.2 is not 1 in floats, nor is 0.29 * 100 29
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,12 @@ class Panel:
         ``reading`` holds the options of :func:`hdt.data.frames.read_frame`. Raises :class:`InputError` for anything
         that is not a regular numeric series, naming the first offending column or row.
         """
-        require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
+        require(missing in POLICIES, f"missing={missing!r}: choose one of {', '.join(POLICIES)}")
         values, index, columns, step, layout, notes, starts = read_frame(frame, name, **reading)
         first = 0 if starts is None else int(starts.max())  # rows before it are some series' only
-        train, val, test = _borders(split or DEFAULT_SPLIT, len(values) - first, name)
+        train, val, test = (first + end for end in end_rows(split, len(values) - first, name))
         panel = cls(
-            values, index, columns, step, (first + train, first + val, first + test), layout, missing, name,
+            values, index, columns, step, (train, val, test), layout, missing, name,
             (*notices, *notes), source, load_options or {}, starts, last_windows=starts is not None and split is None,
         )  # fmt: skip
         if not panel.last_windows:
@@ -102,14 +101,14 @@ class Panel:
         source: str | None = None, load_options: Mapping[str, Any] | None = None, **reading: Any,
     ) -> Panel:  # fmt: skip
         """The same of a wide table whose values stay in its files; nothing is read here but its stamps."""
-        require(missing in ("auto", "error", "interpolate"), f"missing={missing!r}: choose auto, error or interpolate")
+        require(missing in POLICIES, f"missing={missing!r}: choose one of {', '.join(POLICIES)}")
         head = table.head(reading.get("time_column"))
         _, index, columns, step, layout, notes, _ = read_frame(head, table.name, **reading)
         table.keep(columns)
         told = f"values stay in {len(table.paths)} files ({table.nbytes / 2**30:.1f} GB); blocks of columns are read"
         layout = replace(layout, labels=None)
         return cls(
-            table, index, tuple(table.columns), step, _borders(split or DEFAULT_SPLIT, len(table), table.name), layout,
+            table, index, tuple(table.columns), step, end_rows(split, len(table), table.name), layout,
             missing, table.name, (*notes, told), source, load_options or {},
         )  # fmt: skip
 
@@ -135,7 +134,7 @@ class Panel:
 
     @property
     def unequal(self) -> bool:
-        """Whether series differ in length, and so have no time in common."""
+        """Whether series differ in length and have no time in common."""
         return self.starts is not None
 
     @property
@@ -211,12 +210,18 @@ class Panel:
         position = PARTS.index(part)
         return slice(self.borders[position - 1] if position else 0, self.borders[position])
 
-    def part(self, part: Part, context: int = 0, dtype: type[np.floating[Any]] = np.float64) -> np.ndarray:
+    def gappy(self, *parts: Part) -> bool:
+        """Whether cells of these parts are masked, in a panel in memory."""
+        return not self.stored and any(self.filled(part).gaps is not None for part in parts)
+
+    def part(
+        self, part: Part, context: int = 0, dtype: type[np.floating[Any]] = np.float64, gaps: bool = False
+    ) -> np.ndarray:
         """Scaled values [T_part, C] of one part.
 
-        Validation and test start ``context`` rows early, so that their first forecast begins at the
-        border (the evaluation protocol). Missing cells are interpolated within the part only. Raises
-        :class:`hdt.system.errors.InputError` for a table in files that does not fit into memory.
+        Validation and test start ``context`` rows early, so that their first forecast begins at the border (the
+        evaluation protocol). Missing cells are filled without a look at later parts; with ``gaps``, those that are
+        masked are NaN. Raises :class:`hdt.system.errors.InputError` for a table in files that does not fit into memory.
         """
         if self.stored:
             have, need = memory_mb(), 3 * self.values.nbytes / 2**20
@@ -226,28 +231,31 @@ class Panel:
                 f"{have or 0:,.0f}; --method wiener or fred-wiener with few --channels read them block by block",
             )
         blocks = channel_blocks(self.channels, len(self.values))
-        first = self.block(part, blocks[0], context)
+        first = self.block(part, blocks[0], context, gaps)
         whole = np.empty((len(first), self.channels), dtype)
         whole[:, blocks[0]] = first
         for some in blocks[1:]:
-            whole[:, some] = self.block(part, some, context)
+            whole[:, some] = self.block(part, some, context, gaps)
         return whole
 
-    def block(self, part: Part, channels: Channels, context: int = 0) -> np.ndarray:
+    def block(self, part: Part, channels: Channels, context: int = 0, gaps: bool = False) -> np.ndarray:
         """The same of some channels [T_part, g], float64; of a table in files, only these are read."""
-        values = self.original(part, channels)
+        values = self.original(part, channels, gaps)
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
-            values = np.concatenate([self.original(before, channels)[-missing:], values]) if missing > 0 else values
+            values = (
+                np.concatenate([self.original(before, channels, gaps)[-missing:], values]) if missing > 0 else values
+            )
         known = (
             self.fixed is not None or "survey" in vars(self) or not self.stored
         )  # else a look at some columns is not worth a pass over all
         scaler = self.scaler.of(channels) if known else Scaler.fit(self.original("train", channels))
         return scaler.transform(values.astype(np.float64, copy=False))
 
-    def original(self, part: Part, channels: Channels = ALL) -> np.ndarray:
-        """Values [T_part, g] of one part in original units, missing cells filled; in memory, when first asked for."""
-        return self.filled(part, channels)[0]
+    def original(self, part: Part, channels: Channels = ALL, gaps: bool = False) -> np.ndarray:
+        """Values [T_part, g] of one part in original units, missing cells filled, or NaN as :meth:`part` says."""
+        found = self.filled(part, channels)
+        return np.where(found.gaps, np.nan, found.values) if gaps and found.gaps is not None else found.values
 
     @cached_property
     def sha256(self) -> str:
@@ -261,8 +269,8 @@ class Panel:
             found.update(np.ascontiguousarray(self.values[:, some]).data)
         return found.hexdigest()
 
-    def filled(self, part: Part, channels: Channels = ALL) -> tuple[np.ndarray, dict[str, str]]:
-        """Values as :meth:`original` has them, and what was filled, by column."""
+    def filled(self, part: Part, channels: Channels = ALL) -> Filled:
+        """Values as :meth:`original` has them, what was filled, by column, and which cells are masked."""
         if isinstance(self.values, Stored):
             own = np.arange(self.channels)[channels]
             values = self.values.read(self.rows(part), own.tolist())
@@ -270,31 +278,23 @@ class Panel:
             return self._fill(values, part, own)
         if part not in self._filled:
             self._filled[part] = self._fill(self.values[self.rows(part)], part, np.arange(self.channels))
-        values, notes = self._filled[part]
-        names = [self.columns[c] for c in np.arange(self.channels)[channels]] if notes else []
-        return values[:, channels], {name: notes[name] for name in names if name in notes}
+        return self._filled[part].of(channels, self.columns)
 
-    def _fill(self, values: np.ndarray, part: Part, channels: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    def _fill(self, values: np.ndarray, part: Part, channels: np.ndarray) -> Filled:
         starts, columns = None if self.starts is None else self.starts[channels], [self.columns[c] for c in channels]
-        return fill(values, starts, columns, self.rows(part).start, part, self.missing, self.name)
+
+        def past(c: int, start: int) -> tuple[np.ndarray, int]:
+            rows, own = slice(start, self.rows(part).start), [int(channels[c])]
+            found = self.values.read(rows, own) if isinstance(self.values, Stored) else self.values[rows, own]
+            return found[:, 0], self.borders[0] - start
+
+        return fill(values, starts, columns, self.rows(part).start, part, self.missing, self.name, past)
 
     @cached_property
-    def _filled(self) -> dict[Part, tuple[np.ndarray, dict[str, str]]]:
+    def _filled(self) -> dict[Part, Filled]:
         return {}
 
 
 def digest(facts: Any) -> str:
     """The sha256 of what JSON knows."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _borders(split: Sequence[float] | Sequence[int], rows: int, name: str) -> tuple[int, int, int]:
-    require(len(split) == 3, f"split {tuple(split)}: expected three numbers (train, validation, test)")
-    if all(float(s).is_integer() for s in split) and max(split) > 1:
-        train, val, test = (int(s) for s in split)
-        require(0 < train <= val <= test <= rows, f"{name}: borders {train}/{val}/{test} do not fit {rows} rows")
-        return train, val, test
-    ok = all(0 <= s <= 1 for s in split) and abs(sum(split) - 1) < ROUNDING and split[0] > 0
-    require(ok, f"split {tuple(split)}: expected three fractions from 0 to 1 that sum to 1, the first positive")
-    train, test = int(rows * split[0] + ROUNDING), int(rows * split[2] + ROUNDING)
-    return train, rows - test, rows

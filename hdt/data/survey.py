@@ -13,20 +13,25 @@ import numpy as np
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from hdt.data.missing import Filled, Hole
 from hdt.data.scaler import Scaler, channel_blocks
 from hdt.system.cluster import Mapped
 from hdt.system.folders import replacing
 
-Read = Callable[[slice], tuple[np.ndarray, dict[str, str]]]  # values [T, g] of some channels, what was filled by column
+Read = Callable[[slice], Filled]  # of some channels
 KEEP_SECONDS = 10.0  # between two times that the pass over files is kept
 
 
 class Survey(NamedTuple):
-    """What the pass tells of every channel; ``notes`` say what was filled, then which channels are constant."""
+    """What the pass tells of every channel; ``notes`` say what was filled, then which channels are constant.
+
+    ``missing`` is the share of missing values by column, of those that have any.
+    """
 
     scaler: Scaler
     notes: list[str]
     sha256: str
+    missing: dict[str, float]
 
 
 class Block(TypedDict):
@@ -35,6 +40,7 @@ class Block(TypedDict):
     mean: list[float]
     std: list[float]
     filled: list[str]
+    missing: dict[str, float]
     constant: list[str]
     sha256: list[str]
 
@@ -58,7 +64,8 @@ def survey(
     last_kept, begun = time.monotonic(), len(found)
 
     def one(n: int) -> Block:
-        return _block(columns[blocks[n]], *read(blocks[n]))
+        filled = read(blocks[n])
+        return _block(columns[blocks[n]], filled.values, filled.holes)
 
     for told in (mapped or map)(one, range(begun, len(blocks))):
         found.append(told)
@@ -73,7 +80,8 @@ def survey(
             last_kept = time.monotonic()
     mean, std = (np.array([x for block in found for x in block[name]], np.float64) for name in ("mean", "std"))
     notes = [note for name in ("filled", "constant") for block in found for note in block[name]]
-    return Survey(Scaler(mean, std), notes, _joined([sha for block in found for sha in block["sha256"]]))
+    missing = {column: share for block in found for column, share in block["missing"].items()}
+    return Survey(Scaler(mean, std), notes, _joined([sha for block in found for sha in block["sha256"]]), missing)
 
 
 def sha256(values: np.ndarray) -> str:
@@ -89,14 +97,15 @@ def _joined(columns: Sequence[str]) -> str:
     return hashlib.sha256("".join(columns).encode()).hexdigest()
 
 
-def _block(columns: Sequence[str], values: np.ndarray, filled: dict[str, str]) -> Block:
+def _block(columns: Sequence[str], values: np.ndarray, holes: dict[str, Hole]) -> Block:
     flat = (values == values[-1]).sum(axis=0) == np.isfinite(values).sum(axis=0)
     constant = [column for column, same in zip(columns, flat, strict=True) if same]
     scaler = Scaler.fit(values)
     return {
         "mean": scaler.mean.tolist(),
         "std": scaler.std.tolist(),
-        "filled": list(filled.values()),
+        "filled": [hole.note for hole in holes.values()],
+        "missing": {column: hole.share for column, hole in holes.items()},
         "constant": [f"column {c!r} is constant on the training part; kept, scaled to zero" for c in constant],
         "sha256": _by_column(values),
     }

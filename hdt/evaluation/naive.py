@@ -6,6 +6,8 @@ for step h is the value of the last season at phase h mod s, and the last value 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -32,10 +34,13 @@ def season_of(panel: Panel) -> int | None:
 
 
 def scale(panel: Panel) -> np.ndarray:
-    """Mean absolute error, within the training part, of repeating the last season (or value) one season on, [C]."""
-    train, season = panel.part("train"), season_of(panel) or 1
+    """Mean absolute error, within the training part, of repeating the last season (or value) one season on, [C].
+
+    Pairs of which both values were observed count.
+    """
+    train, season = panel.part("train", gaps=True), season_of(panel) or 1
     gaps = np.abs(train[season:] - train[:-season])
-    begun = np.isfinite(gaps)
+    begun = np.isfinite(gaps)  # and observed
     with np.errstate(invalid="ignore", divide="ignore"):  # of a series shorter than a season
         return np.where(begun, gaps, 0).sum(axis=0) / begun.sum(axis=0)
 
@@ -47,17 +52,21 @@ def scaled_errors(absolute: Float[np.ndarray, " C"], scale: Float[np.ndarray, " 
 
 
 def errors(
-    values: Float[np.ndarray, "T C"], season: int, horizon: int
+    values: Float[np.ndarray, "T C"], season: int, horizon: int, observed: Float[np.ndarray, "T C"] | None = None
 ) -> tuple[Float[np.ndarray, " C"], Float[np.ndarray, " C"]]:
     """Mean squared and mean absolute error of every channel over all T − s − H + 1 windows of a season s and a horizon
-    H after it."""
+    H after it; of targets that were ``observed``, where that is given with NaN elsewhere."""
     count = len(values) - season - horizon + 1
     squared, absolute = (np.zeros(values.shape[1]) for _ in range(2))
+    seen: Any = count * horizon if observed is None else np.zeros(values.shape[1])
     for h in range(horizon):
-        gap = values[season + h :][:count] - values[h % season :][:count]
+        gap = (values if observed is None else observed)[season + h :][:count] - values[h % season :][:count]
+        if observed is not None:
+            seen += np.isfinite(gap).sum(axis=0)
+            gap = np.nan_to_num(gap)
         squared += np.square(gap).sum(axis=0)
         absolute += np.abs(gap).sum(axis=0)
-    return squared / (count * horizon), absolute / (count * horizon)
+    return squared / seen, absolute / seen
 
 
 def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
@@ -76,11 +85,13 @@ def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     whole += [bool(np.isfinite(values).all()) for values in found.values()]
     if not all(whole) or any(len(values) < season + horizon for values in found.values()):
         return None
-    squared, absolute = errors(found["test"], season, horizon)
+    masked = [part for part in parts if panel.filled(part).gaps is not None]
+    observed = {part: panel.part(part, context=season, gaps=True) for part in masked}
+    squared, absolute = errors(found["test"], season, horizon, observed.get("test"))
     return {
         "mse": float(squared.mean()),
         "mae": float(absolute.mean()),
         "mase": scaled_errors(absolute, scale(panel)),
-        "validation_mse": float(errors(found["val"], season, horizon)[0].mean()),
+        "validation_mse": float(errors(found["val"], season, horizon, observed.get("val"))[0].mean()),
         "train_seconds": 0.0,
     }

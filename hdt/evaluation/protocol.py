@@ -28,6 +28,7 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
+from hdt.maths.windows import Gappy, Seen
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import random_set
@@ -55,8 +56,9 @@ class Evaluator:
     beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
-    Of a panel whose values stay in files, a sample of channels (:func:`hdt.system.machine.sample`) trains and scores in
-    place of all, and a warning says so.
+    Students train on what fills masked cells, for leaving them out made full data worse (recipes/README.md), and are
+    scored on what was observed. Of a panel whose values stay in files, a sample of channels
+    (:func:`hdt.system.machine.sample`) trains and scores in place of all, and a warning says so.
     """
 
     def __init__(self, panel: Panel, context: int, horizon: int, *, device: str = "auto", validation: bool = True):
@@ -69,7 +71,16 @@ class Evaluator:
         parts: tuple[Part, ...] = ("train", "val", "test")
         tables = [scaled_part(self.panel, part, context, horizon).to(self.device) for part in parts]
         self.train = tables[0]
-        self.val, self.test = (self._alone(table[None]) if panel.unequal else table for table in tables[1:])
+        self.val, self.test = map(self._scored, parts[1:], tables[1:])
+
+    def _scored(self, part: Part, values: Float[Tensor, "T C"]) -> Seen:
+        """A part that errors are counted on; where cells are masked, with what was observed."""
+        found = [values]
+        if self.panel.filled(part).gaps is not None:
+            gaps = scaled_part(self.panel, part, self.context, self.horizon, gaps=True)
+            found.append(gaps.to(self.device))
+        found = [self._alone(table[None]) if self.panel.unequal else table for table in found]
+        return Gappy(*found) if found[1:] else found[0]
 
     def _alone(self, series: Float[Tensor, "N M C"]) -> Tensor:
         """Every series as a sequence of its own, [N·C, M, 1], where lengths differ."""
@@ -152,9 +163,10 @@ class Evaluator:
         return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
 
 
-def scaled_part(panel: Panel, part: Part, context: int, horizon: int) -> Float[Tensor, "T C"]:
-    """One part in scaled units, float32, with the context before it; refused when it holds no window."""
-    values = panel.part(part, context=0 if part == "train" else context, dtype=np.float32)
+def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool = False) -> Float[Tensor, "T C"]:
+    """One part in scaled units, float32, with the context before it; refused when it holds no window. With ``gaps``,
+    masked cells are NaN."""
+    values = panel.part(part, context=0 if part == "train" else context, dtype=np.float32, gaps=gaps)
     size = context + horizon
     require(
         len(values) >= size,

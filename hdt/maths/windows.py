@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, TypeAlias
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from hdt.system.errors import require
+
+
+class Gappy(NamedTuple):
+    """A series with gaps: ``values`` [..., T, C] with what fills them, for contexts, and the same as ``targets``, NaN
+    where nothing was observed."""
+
+    values: Tensor
+    targets: Tensor
+
+
+Seen: TypeAlias = Tensor | Gappy  # a series that students see; rows of NaN where it has not begun
+
+
+def parted(series: Seen) -> Gappy:
+    """What contexts and what targets are read from: the same tensor for a series without gaps."""
+    return series if isinstance(series, Gappy) else Gappy(series, series)
 
 
 def windows(

@@ -161,6 +161,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 layout=vars(panel.layout),
                 train_sha256=panel.train_sha256,
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
+                missing=panel.survey.missing,
                 notices=[
                     readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
                 ],

@@ -46,7 +46,8 @@ class DataInfo(Strict):
     """The real series behind a run; ``train_sha256`` fingerprints what the distillation read.
 
     ``shortest`` is the training rows of the shortest series where they differ in length. ``parts`` are those of an
-    updated run, in order of time; all its rows are training rows.
+    updated run, in order of time; all its rows are training rows. ``missing`` is the share of missing values in the
+    training rows by column, of those that have any.
     """
 
     name: str
@@ -62,6 +63,7 @@ class DataInfo(Strict):
     notices: list[str]
     shortest: int | None = Field(None, ge=1)
     parts: list[DataPart] = []
+    missing: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
 
     @property
     def training(self) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hdt.data import datasets
 from hdt.data.registry import find
-from hdt.data.series import Panel
+from hdt.data.series import Panel, Part
 from hdt.data.survey import sha256
 from hdt.run.records import RUN
 from hdt.run.synthetic import Synthetic
@@ -77,11 +77,16 @@ def same_data(distilled: Synthetic, panel: Panel) -> None:
     )
 
 
-def same_length(panel: Panel) -> Panel:
-    """The panel, refused when its series differ in length, for what needs one time for all."""
+def same_length(panel: Panel, *parts: Part) -> Panel:
+    """The panel, refused when its series differ in length, or these parts have gaps, for what takes neither."""
     require(
         not panel.unequal,
         f"{panel.name}: its series differ in length, and fine-tuning takes only series that share their stamps; "
         "hdt evaluate trains students on them",
+    )
+    require(
+        not panel.gappy(*parts),
+        f"{panel.name}: missing values are masked, and fine-tuning would be scored on what fills them; hdt evaluate "
+        "leaves them out, and data that is distilled with --missing interpolate takes them as if observed",
     )
     return panel

@@ -29,7 +29,7 @@ from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept
 from hdt.run.plan import less_memory
 from hdt.run.produce import few
-from hdt.run.records import DataPart, Distance, RunInfo, in_words
+from hdt.run.records import DataInfo, DataPart, Distance, RunInfo, in_words
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
 from hdt.system.machine import device_of
@@ -147,6 +147,7 @@ def _updated(
             "train_sha256": digest([part.sha256 for part in parts]),
             "notices": [*map(readable, panel.notices), *_notices(new, parts, panel, settings)],
             "parts": parts,
+            "missing": _missing(info, panel),
         }
     )
     values = run.info.model_dump() | {
@@ -172,6 +173,13 @@ def _updated(
         ) from None
     arrays = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     return Distilled(outcome.series.numpy(), arrays, found, outcome.history, kept=kept)
+
+
+def _missing(info: DataInfo, panel: Panel) -> dict[str, float]:
+    """Shares of missing values in all rows."""
+    before, more, new = info.borders[0], len(panel.values), panel.survey.missing
+    shares = {c: (info.missing.get(c, 0) * before + new.get(c, 0) * more) / (before + more) for c in info.columns}
+    return {column: share for column, share in shares.items() if share > 0}
 
 
 def _kept(old: Kept, outcome: Outcome, joined: torch.Tensor, settings: config.Settings) -> Kept:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from hdt.distillation.config import shortened, validated
 from hdt.evaluation.protocol import Evaluator
+from hdt.maths.windows import parted
 from hdt.students import STUDENTS, Training, build
 from hdt.system.errors import InputError, first_line, require
 from hdt.system.options import LARGEST, LARGEST_WHOLE, Options
@@ -171,7 +172,8 @@ class Space:
 
         Raises :class:`hdt.system.errors.InputError` for one that cannot be built, or makes something else of them.
         """
-        windows = evaluator.val if evaluator.val.ndim == 3 else evaluator.val[None]
+        windows = parted(evaluator.val).values
+        windows = windows if windows.ndim == 3 else windows[None]
         context = windows[:1, : evaluator.context].expand(CHECKED, -1, -1)
         size = evaluator.context, evaluator.horizon, channels
         expected = (CHECKED, evaluator.horizon, context.shape[2])

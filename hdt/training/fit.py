@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hdt.maths.windows import spread, windows
+from hdt.maths.windows import Seen, parted, spread, windows
 from hdt.students import Student, Training
 from hdt.students.lags import Lags
 from hdt.system.errors import InputError, first_line, require
@@ -69,10 +69,10 @@ class Fit:
 
 
 @torch.no_grad()
-def errors(student: Student, series: Float[Tensor, "... T C"], most: int | None = None) -> Errors:
+def errors(student: Student, series: Seen, most: int | None = None) -> Errors:
     """Errors over all windows of one or several series, or over ``most`` of them (:func:`hdt.maths.windows.spread`).
 
-    The last incomplete batch is counted.
+    The last incomplete batch is counted; targets that were not observed are not.
     """
     squared, absolute = errors_by_series(student, series, most)
     return Errors(squared.mean().item(), absolute.mean().item())
@@ -80,41 +80,51 @@ def errors(student: Student, series: Float[Tensor, "... T C"], most: int | None 
 
 @torch.no_grad()
 def errors_by_series(
-    student: Student, series: Float[Tensor, "... T C"], most: int | None = None
+    student: Student, series: Seen, most: int | None = None
 ) -> tuple[Float[Tensor, "... C"], Float[Tensor, "... C"]]:
-    """Mean squared and mean absolute errors of :func:`errors` for every series and channel, float64."""
+    """Mean squared and mean absolute errors of :func:`errors` for every series and channel, float64; zero for one of
+    which these windows hold no target."""
     context, horizon = student.context, student.horizon
-    every = windows(series, context, horizon)  # [(N,) n, L+H, C]
+    values, targets = parted(series)
+    every = windows(values, context, horizon)  # [(N,) n, L+H, C]
     count = every.shape[-3]
     several = every[None] if every.ndim == 3 else every
+    truth = several if targets is values else windows(targets, context, horizon).reshape(several.shape)
     places = spread(count, max(1, most // len(several)) if most else count)
     batch = max(1, BATCH_ELEMENTS // (every.shape[-2] * every.shape[-1]))
-    squared, absolute = (several.new_zeros(len(several), series.shape[-1], dtype=torch.float64) for _ in range(2))
+    squared, absolute, seen = (several.new_zeros(len(several), values.shape[-1], dtype=torch.float64) for _ in range(3))
     student.eval()
-    chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(series.device)
+    chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(values.device)
     for some in chosen.split(batch):
         part = several[some[:, 0], some[:, 1]]
-        gap = student(part[:, :context]) - part[:, context:]
+        target = part if truth is several else truth[some[:, 0], some[:, 1]]
+        gap = student(part[:, :context]) - target[:, context:]
+        if truth is not several:
+            there = ~target[:, context:].isnan()
+            gap = torch.where(there, gap, 0.0)
+            seen.index_add_(0, some[:, 0], there.double().mean(dim=1))
         squared.index_add_(0, some[:, 0], gap.square().mean(dim=1, dtype=torch.float64))
         absolute.index_add_(0, some[:, 0], gap.abs().mean(dim=1, dtype=torch.float64))
-    shape = (*series.shape[:-2], series.shape[-1])
-    return (squared / len(places)).reshape(shape), (absolute / len(places)).reshape(shape)
+    shape = (*values.shape[:-2], values.shape[-1])
+    share = len(places) if truth is several else torch.where(seen > 0, seen, 1.0)
+    return (squared / share).reshape(shape), (absolute / share).reshape(shape)
 
 
 def fit(
     student: Student,
     series: Float[Tensor, "N M C"],
-    validation: Float[Tensor, "... T C_real"],
+    validation: Seen,
     seed: int,
     training: Training | None = None,
     running: Running | None = None,
 ) -> Fit:
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
-    The device is that of ``series``, which may have fewer channels than ``validation``, and rows of NaN before a series
-    begins. The learning rate halves ``training.epochs`` times over the run; validation (``VALIDATION_WINDOWS`` of it)
-    is measured at most ``CHECKS`` times, every so many epochs and after the last; the run ends early once
-    ``training.patience`` halvings went by without a better one. A regressor on lags is fitted instead, in no steps.
+    The device is that of ``series``, which may have fewer channels than ``validation`` [..., T, C_real], and rows of
+    NaN before a series begins. The learning rate halves ``training.epochs`` times over the run; validation
+    (``VALIDATION_WINDOWS`` of it, of gaps what was observed) is measured at most ``CHECKS`` times, every so many epochs
+    and after the last; the run ends early once ``training.patience`` halvings went by without a better one. A
+    regressor on lags is fitted instead, in no steps.
     """
     if isinstance(student, Lags):
         return _fitted(student, series, validation, seed)
@@ -130,7 +140,7 @@ def fit(
     return Fit(outcome.validation, outcome.best_step, outcome.steps, seconds, task.samples(outcome.steps))
 
 
-def _fitted(student: Lags, series: Tensor, validation: Tensor, seed: int) -> Fit:
+def _fitted(student: Lags, series: Tensor, validation: Seen, seed: int) -> Fit:
     begun = time.perf_counter()
     rows = student.learn(series, seed)
     error = errors(student, validation, VALIDATION_WINDOWS).mse
@@ -146,7 +156,7 @@ class _Students(Task[Tensor]):
         self,
         student: Student,
         series: Float[Tensor, "N M C"],
-        validation: Float[Tensor, "... T C_real"],
+        validation: Seen,
         seed: int,
         training: Training,
         running: Running,
@@ -197,7 +207,7 @@ class _Students(Task[Tensor]):
         student, running = self.student, self.running
         facts = [type(student).__name__, student.context, student.horizon, self.seed, asdict(self.training)]
         facts += [running.precision, running.clip, running.compile, running.steps, running.last, self.device.type]
-        tensors = [self.series, self.validation, *student.state_dict().values()]
+        tensors = [self.series, *parted(self.validation), *student.state_dict().values()]
         return fingerprint(facts, tensors, [type(student), __name__])
 
 

@@ -61,7 +61,7 @@ def finetune(
         distilled = Distilled.load(distilled)
     seed = settings.get("seed", 0)
     require(isinstance(seed, int) and 0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
-    panel = same_length(real_data(distilled, data))
+    panel = same_length(real_data(distilled, data), "train", "val")
     if model not in PRETRAINED:
         from hdt.tuning.student import tune_student
 

@@ -125,7 +125,7 @@ def benchmark(
     _check(methods, seeds, settings)
     kind, on = kind_of(base), device_of(device)
     check_size(base, None, device)
-    panel = same_length(real_data(distilled, data))
+    panel = same_length(real_data(distilled, data), "train", "val", "test")
     same_data(distilled, panel)
     network = kind.load_network(base)
     check_size(base, parameters(network), device)
