@@ -121,7 +121,7 @@ OPTIONS = st.fixed_dictionaries(
         "decimal": st.sampled_from([".", ",", "x"]),
         "dayfirst": st.booleans(),
         "freq": st.sampled_from(["h", "D", "B", "MS", "ns", "0h", "-1h", "W", "often", "5", ""]),
-        "missing": st.sampled_from(["auto", "error", "interpolate"]),
+        "missing": st.sampled_from(["auto", "error", "interpolate", "mask"]),
     },
 )
 
