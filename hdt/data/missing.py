@@ -94,9 +94,9 @@ def along_season(own: np.ndarray, past: np.ndarray, training: int) -> tuple[np.n
     filled from both sides.
     """
     whole = pd.Series(np.concatenate([past, own]), dtype=np.float64)
-    scale = whole.abs().max() or 1.0  # sums of large values would leave float64
-    whole = whole / scale
     known = whole[:training] if len(past) else whole
+    scale = known.abs().max() or 1.0  # sums of large values would leave float64
+    whole, known = whole / scale, known / scale
     period, repeated = season(known), np.zeros(len(whole))
     if period is not None:
         profile = _profile(known, period).interpolate("linear", limit_direction="both")
