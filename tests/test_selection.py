@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -276,56 +278,95 @@ def test_an_interrupted_search_ends_as_one_in_one_go(
     assert not list(Path("s").glob(".*"))
 
 
-def test_a_trial_that_was_not_yet_drawn_is_dropped(distilled: hdt.Distilled) -> None:
-    with study.opened(None, "x") as found:
-        found.ask()
-        study.explore(found, Space.of(SPACE), 2, lambda own, look: {"validation_mse": 1.0}, seed=0, prune=True,
-                      watch=lambda done: None)  # fmt: skip
-        assert [trial.state.name for trial in found.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+def looked(own: Configuration, looks: study.Looks, errors: Callable[[Configuration, int], float]) -> dict[str, float]:
+    """A training with 20 looks at the validation part, with these errors."""
+    for n in range(1, 21):
+        looks(n, 20, errors(own, n))
+    return {"validation_mse": min(errors(own, n) for n in range(1, 21))}
 
 
-def trials_of(space: dict[str, Any], count: int, prune: bool, errors: Callable[[Configuration, int], float]) -> Any:
-    """A study whose trainings have 20 looks at the validation part, with these errors."""
+def trials_of(
+    space: dict[str, Any],
+    count: int,
+    prune: bool,
+    errors: Callable[[Configuration, int], float],
+    backwards: bool = False,
+) -> Any:
+    """A study whose trainings have these errors and end in either order."""
     trained = []
 
-    def train(own: Configuration, look: Any) -> dict[str, float]:
-        trained.append(own)
-        for n in range(1, 21):
-            look(n, 20, errors(own, n))
-        return {"validation_mse": min(errors(own, n) for n in range(1, 21))}
+    def train(attempts: Sequence[study.Attempt], done: study.Done) -> None:
+        for n, (own, looks) in sorted(enumerate(attempts), reverse=backwards):
+            trained.append(own)
+            done(n, study.outcome(own, partial(looked, own, looks, errors)))
 
     with study.opened(None, "x") as found:
         study.explore(found, Space.of(space), count, train, seed=0, prune=prune, watch=lambda done: None)
     return found, trained
 
 
-def test_worse_trials_are_ended_early_and_equal_ones_not_trained_again() -> None:
-    space = {"dlinear": {"lr": [1.0, 2.0, 3.0, 4.0]}}
-    found, trained = trials_of(space, 30, True, lambda own, n: own.values["lr"] + 1 / n)
-    assert len(trained) == len({own.text for own in trained}) == 4 and len(found.trials) == 30
-    first = trained[0]
-    for trial in found.trials:
-        own = study.configuration(trial)
-        if "twin" in trial.user_attrs:
-            continue
-        best_before = [study.configuration(t).values["lr"] for t in found.trials[: trial.number]]
-        ended = own != first and own.values["lr"] > min(best_before)
-        assert trial.user_attrs["status"] == ("pruned" if ended else "complete")
-        assert max(trial.intermediate_values) == (4 if ended else 20)
-    none, _ = trials_of(space, 8, False, lambda own, n: own.values["lr"] + 1 / n)
+def test_worse_trials_are_ended_early_once_ten_are_known() -> None:
+    found, trained = trials_of({"dlinear": {"lr": {"range": [1.0, 4.0]}}}, 40, True, lambda own, n: own.values["lr"])
+    assert len(trained) == len(found.trials) == 40
+    ended = 0
+    for n, trial in enumerate(found.trials):
+        known = found.trials[: n - n % study.BATCH]
+        part, status = 20, "complete"
+        for rung in (12, 4):
+            before = sorted(t.values[0] for t in known if max(t.intermediate_values) >= rung)
+            if len(before) >= 10 and trial.params["dlinear.lr"] > before[(len(before) + 1) // 3 - 1]:
+                part, status, ended = rung, "pruned", ended + (rung == 4)
+        assert (max(trial.intermediate_values), trial.user_attrs["status"]) == (part, status)
+    assert ended > 5
+    none, _ = trials_of({"dlinear": {"lr": {"range": [1.0, 4.0]}}}, 20, False, lambda own, n: own.values["lr"])
     assert {trial.user_attrs["status"] for trial in none.trials} == {"complete"}
 
 
-def test_two_looks_at_one_share_of_a_schedule_are_one(recwarn: pytest.WarningsRecorder) -> None:
-    def train(own: Configuration, look: Any) -> dict[str, float]:
-        for step in (50, 99, 100):
-            look(step, 100, 1.0)
-        look(100, 100, math.nan)
-        return {"validation_mse": 1.0}
+def test_equal_trials_are_not_trained_again() -> None:
+    space = {"dlinear": {"lr": [1.0, 2.0, 3.0, 4.0]}}
+    found, trained = trials_of(space, 30, True, lambda own, n: own.values["lr"] + 1 / n)
+    assert len(trained) == len({own.text for own in trained}) == 4 and len(found.trials) == 30
+    for trial in found.trials:
+        first = next(t for t in found.trials if t.params == trial.params)
+        assert trial.user_attrs.get("twin", trial.number) == first.number and trial.value == first.value
 
+
+def test_neither_the_order_of_trainings_nor_more_trials_later_change_what_is_tried() -> None:
+    space = {"dlinear": {"lr": {"log": [1e-3, 1.0]}}, "mlp": {"lr": {"log": [1e-3, 1.0]}}}
+
+    def told(trials: Sequence[Any]) -> list[Any]:
+        return [(t.params, t.value, t.state, t.intermediate_values, t.user_attrs) for t in trials]
+
+    def error(own: Configuration, n: int) -> float:
+        return abs(math.log10(own.values["lr"]) + 1) + 1 / n
+
+    forth, _ = trials_of(space, 35, True, error)
+    back, _ = trials_of(space, 35, True, error, backwards=True)
+    assert told(forth.trials) == told(back.trials)
+    assert len({str(t.params) for t in forth.trials}) == 35
+
+    def train(attempts: Sequence[study.Attempt], done: study.Done) -> None:
+        for n, (own, looks) in reversed(list(enumerate(attempts))):
+            ended.append(own)
+            if len(ended) in (3, 14, 30):
+                raise KeyboardInterrupt
+            done(n, study.outcome(own, partial(looked, own, looks, error)))
+
+    ended: list[Configuration] = []
     with study.opened(None, "x") as found:
-        study.explore(found, Space.of({"mlp": {}}), 1, train, seed=0, prune=True, watch=lambda done: None)
-    assert found.trials[0].intermediate_values == {10: 1.0, 20: 1.0} and not recwarn.list
+        for count in (5, 5, 17, 17, 35, 35):
+            with suppress(KeyboardInterrupt):
+                study.explore(found, Space.of(space), count, train, seed=0, prune=True, watch=lambda done: None)
+        assert told(found.trials) == told(forth.trials) and len(ended) == 35 + 3
+
+
+def test_two_looks_at_one_share_of_a_schedule_are_one() -> None:
+    told: list[tuple[float, int]] = []
+    looks = study.Looks({}, keep=lambda value, part: told.append((value, part)))
+    for step in (50, 99, 100):
+        looks(step, 100, 1.0)
+    looks(100, 100, math.nan)
+    assert told == [(1.0, 10), (1.0, 20)]
 
 
 def test_tpe_learns_what_is_good() -> None:
