@@ -31,7 +31,7 @@ from hdt.selection.ranking import agreement, agreements, rank, training_set
 from hdt.selection.space import TRAINING, Between, Choices, Configuration, Space
 from hdt.students import STUDENTS, Training, build
 from hdt.system import folders
-from hdt.training.fit import errors, fit
+from hdt.training.fit import Running, errors, fit
 from hdt.training.loop import Diverged
 
 Run = Callable[..., Result]
@@ -175,6 +175,10 @@ def test_small_sets_are_of_real_data(distilled: hdt.Distilled) -> None:
     assert not torch.equal(tenth, training_set("tenth", distilled, evaluator, seed=2))
     assert training_set("segment", distilled, evaluator, seed=1).shape == (1, 48, 2)
     assert torch.equal(training_set("full", distilled, evaluator, seed=1)[0], evaluator.train)
+    assert torch.equal(training_set("epoch", distilled, evaluator, seed=1)[0], evaluator.train)
+    own = Configuration("dlinear", {"batch": 7})
+    assert ranking.running("epoch", evaluator, own).steps == math.ceil(len(every) / 7)
+    assert ranking.running("full", evaluator, own).steps is None
     with pytest.raises(hdt.InputError, match="unknown training set 'half'"):
         training_set("half", distilled, evaluator, seed=1)
 
@@ -183,30 +187,30 @@ def test_a_ranking_goes_on_where_it_was(distilled: hdt.Distilled, monkeypatch: p
     some = [Configuration("dlinear", {"lr": lr, "kernel": 3, **QUICK}) for lr in (1e-3, 1e-2, 1e30)]
     trained, score = [], ranking.score
 
-    def counted(evaluator: Evaluator, own: Configuration, series: Any, seed: int) -> dict[str, float]:
+    def counted(evaluator: Evaluator, own: Configuration, series: Any, seed: int, how: Running) -> dict[str, float]:
         if len(trained) == 5:
             trained.append("stopped")
             raise KeyboardInterrupt
         trained.append(own.text)
-        return score(evaluator, own, series, seed)
+        return score(evaluator, own, series, seed, how)
 
     monkeypatch.setattr(ranking, "score", counted)
     with pytest.raises(KeyboardInterrupt):
         rank(distilled, some, out="ranks.csv")
     assert len(pd.read_csv("ranks.csv")) == 5
     table = rank(distilled, some, out="ranks.csv")
-    assert len(trained) == 13 and len(table) == 12
+    assert len(trained) == 16 and len(table) == 15
     pd.testing.assert_frame_equal(table, pd.read_csv("ranks.csv"))
-    assert table["mse"].isna().tolist() == [False] * 8 + [True] * 4  # the last diverged, everywhere
+    assert table["mse"].isna().tolist() == [False] * 10 + [True] * 5  # the last diverged, everywhere
     direct = score(evaluator_of(distilled), some[1], training_set("tenth", distilled, evaluator_of(distilled), 0), 0)
-    assert table["mse"][6] == pytest.approx(direct["mse"]) and table["trained_on"][6] == "tenth"
+    assert table["mse"][7] == pytest.approx(direct["mse"]) and table["trained_on"][7] == "tenth"
     more = rank(distilled, some[:2], out="ranks.csv", seeds=2)
-    assert len(trained) == 21 and set(more["seed"]) == {0, 1}
+    assert len(trained) == 26 and set(more["seed"]) == {0, 1}
     told = agreements(table)
-    assert told["trained_on"].tolist() == ["distilled", "segment", "tenth"] and (told["count"] == 3).all()
+    assert told["trained_on"].tolist() == ["distilled", "epoch", "segment", "tenth"] and (told["count"] == 3).all()
     wide = table.pivot_table(index="values", columns="trained_on", values=["mse", "validation_mse"], dropna=False)
     expected = agreement(wide["validation_mse"]["tenth"].to_numpy(), wide["mse"]["full"].to_numpy())
-    assert told.iloc[2]["kendall"] == expected.kendall and told.iloc[2]["regret"] == expected.regret
+    assert told.iloc[3]["kendall"] == expected.kendall and told.iloc[3]["regret"] == expected.regret
     Path("ranks.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(hdt.InputError, match=r"ranks\.csv: cannot be read as a ranking"):
         rank(distilled, some, out="ranks.csv")
