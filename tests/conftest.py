@@ -27,6 +27,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from hdt.students import STUDENTS  # noqa: E402
+
 settings.register_profile("hdt", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)  # pytest --hypothesis-profile explore
 settings.load_profile("hdt")
@@ -43,6 +45,13 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and relative paths of a test end in its own folder."""
     monkeypatch.setenv("HDT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students take some tens of steps in place of 700, whatever is tested beside them."""
+    for student in STUDENTS.values():
+        monkeypatch.setattr(student, "training_settings", replace(student.training_settings, epochs=2, min_steps=20))
 
 
 @pytest.fixture
