@@ -43,12 +43,6 @@ SPACE = {
 
 
 @pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take a second each."""
-    monkeypatch.setattr(leaderboard, "png", lambda figure, dpi: b"")
-
-
-@pytest.fixture
 def distilled(frame: pd.DataFrame) -> hdt.Distilled:
     return hdt.distill(frame, method="random", length=48, context=12, horizon=6)
 
@@ -68,7 +62,8 @@ def test_a_space_is_read_from_yaml_and_json_alike(tmp_path: Path) -> None:
     assert space.students == {"dlinear": expected, "mlp": {}}
     assert Space.read("s.json").facts() == space.facts() == Space.of(content).facts()
     own = Configuration("dlinear", {"lr": 0.5, "kernel": 5, "shuffle_channels": True})
-    assert own.training == Training(lr=0.5, patience=10, shuffle_channels=True)  # the rest is the student's own
+    usual = STUDENTS["dlinear"].training_settings
+    assert own.training == replace(usual, lr=0.5, shuffle_channels=True)  # the rest is the student's own
     assert own.keywords == {"kernel": 5} and own.text == "lr 0.5, kernel 5, shuffle_channels true"
 
 
@@ -216,6 +211,7 @@ def test_a_ranking_goes_on_where_it_was(distilled: hdt.Distilled, monkeypatch: p
         rank(distilled, some, out="ranks.csv")
 
 
+@pytest.mark.draws
 def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distilled: hdt.Distilled) -> None:
     found = hdt.search(distilled, SPACE, trials=6, top=2, prune=False, out="s")
     table, evaluator = found.table, evaluator_of(distilled)
@@ -244,7 +240,7 @@ def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distille
 
 @pytest.mark.parametrize(("stop", "look"), [(4, 1), (6, 1)])
 def test_an_interrupted_search_ends_as_one_in_one_go(
-    distilled: hdt.Distilled, stop: int, look: int, blank: None, monkeypatch: pytest.MonkeyPatch
+    distilled: hdt.Distilled, stop: int, look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted at a look of a trial, or of the training on all data, and given more trials later."""
     whole = hdt.search(distilled, SPACE, trials=7, top=1)
@@ -391,9 +387,7 @@ def test_a_diverging_trial_is_a_row_and_all_of_them_an_error(distilled: hdt.Dist
         hdt.search(distilled, {"dlinear": {"lr": 1e30, **QUICK}}, trials=2)
 
 
-def test_one_that_diverges_on_all_data_is_last(
-    distilled: hdt.Distilled, blank: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_diverges_on_all_data_is_last(distilled: hdt.Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
     score = ranking.score
 
     def diverging(evaluator: Evaluator, own: Configuration, *rest: Any) -> dict[str, float]:
@@ -504,7 +498,7 @@ def saved(once: Path) -> Path:
     return Path("runs/r")
 
 
-def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run, blank: None) -> None:
+def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run) -> None:
     done = run("search", saved, "--space", "s.json", "--trials", 3, "--top", 2)
     assert done.code == 0, done.err
     assert "Kendall τ" in done.out and "regret" in done.out and "test, on all data" in done.out
@@ -562,7 +556,7 @@ def test_a_configuration_that_cannot_be_is_named_and_the_search_kept(saved: Path
     refused(run("search", saved, "--space", "s.yaml"), rf"models_brittle:Brittle \(width 8, batch 16\): {failed}")
 
 
-def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled, blank: None) -> None:
+def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled) -> None:
     for folder in ("a?b#{c} %41 é", "\udc80"):
         hdt.search(distilled, {"mlp": QUICK}, trials=1, top=0, out=folder)
         assert {path.name for path in Path(folder).iterdir()} == {
@@ -585,7 +579,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES))
     space = Space.read(RECIPES / "ranking-space.yaml")
-    assert len(space.students) == 8
+    assert len(space.students) == 7
     series = torch.tensor(make_frame(200).to_numpy(), dtype=torch.float32)
     for student in list(space.students)[4:]:
         for end in (0, 1):
@@ -601,6 +595,7 @@ def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPat
     sys.modules.pop("architectures")
 
 
+@pytest.mark.draws
 def test_the_recipe_ranks_and_draws(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
