@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import yaml
 
 from hdt.data.registry import find
+from hdt.distillation.methods import METHODS
 from hdt.run import records
 from hdt.run.distilled import Distilled, check_target, own_files
 from hdt.system import folders
@@ -37,7 +39,8 @@ TAGS = ["time-series", "forecasting", "dataset-distillation", "synthetic", "hdt"
 CONTEXT = {
     "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
     "dct": "http://purl.org/dc/terms/", "rai": "http://mlcommons.org/croissant/RAI/", "conformsTo": "dct:conformsTo",
-    "citeAs": "cr:citeAs", "column": "cr:column", "extract": "cr:extract", "field": "cr:field",
+    "citeAs": "cr:citeAs",
+    "equivalentProperty": "cr:equivalentProperty", "samplingRate": "cr:samplingRate", "column": "cr:column", "extract": "cr:extract", "field": "cr:field",
     "fileObject": "cr:fileObject", "recordSet": "cr:recordSet", "source": "cr:source",
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "data": {"@id": "cr:data", "@type": "@json"},
     "examples": {"@id": "cr:examples", "@type": "@json"}, "fileProperty": "cr:fileProperty", "fileSet": "cr:fileSet",
@@ -116,6 +119,8 @@ def croissant(distilled: Distilled, series: bytes, repository: str, licence: str
     info = distilled.info
     fields = []
     for field in pq.read_schema(io.BytesIO(series)):
+        if field.name.startswith("__index_level_"):  # placeholders without a name, which readers call differently
+            continue
         kind = "sc:Float" if str(field.type) in ("double", "float") else "sc:Integer"
         kind = "sc:DateTime" if str(field.type).startswith("timestamp") else kind
         kind = "sc:Text" if "string" in str(field.type) else kind
@@ -139,6 +144,8 @@ def croissant(distilled: Distilled, series: bytes, repository: str, licence: str
         "description": f"{info.data.name} distilled to {info.settings.length} synthetic steps by "
         f"{info.settings.method}: made to train forecasters, no record of anything that happened.",
         "license": licence,
+        "citeAs": METHODS[info.settings.method].citation if info.settings.method in METHODS else "",
+        "datePublished": date.today().isoformat(),
         "version": __version__,
         "url": url,
         "distribution": [file],
