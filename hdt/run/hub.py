@@ -36,18 +36,18 @@ IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.-]*")  # of a licence, as the hub writ
 UNCHANGED = re.compile(r"\bnd\b|no.?deriv", re.IGNORECASE)  # licences of what may be handed on as it is only
 CLIENTS = ("httpx", "httpx2", "requests", "huggingface_hub")  # whose errors are the hub's or the network's
 TAGS = ["time-series", "forecasting", "dataset-distillation", "synthetic", "hdt"]
+TERMS = (
+    "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset "
+    "jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate separator source "
+    "subField transform"
+)  # of Croissant, under their own names
 CONTEXT = {
-    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/", "rai": "http://mlcommons.org/croissant/RAI/", "conformsTo": "dct:conformsTo",
-    "citeAs": "cr:citeAs",
-    "equivalentProperty": "cr:equivalentProperty", "samplingRate": "cr:samplingRate", "column": "cr:column", "extract": "cr:extract", "field": "cr:field",
-    "fileObject": "cr:fileObject", "recordSet": "cr:recordSet", "source": "cr:source",
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "data": {"@id": "cr:data", "@type": "@json"},
-    "examples": {"@id": "cr:examples", "@type": "@json"}, "fileProperty": "cr:fileProperty", "fileSet": "cr:fileSet",
-    "format": "cr:format", "includes": "cr:includes", "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath",
-    "key": "cr:key", "md5": "cr:md5", "parentField": "cr:parentField", "path": "cr:path", "references": "cr:references",
-    "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace", "separator": "cr:separator",
-    "subField": "cr:subField", "transform": "cr:transform",
+    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo",
+    **{term: f"cr:{term}" for term in TERMS.split()},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    **{name: {"@id": f"cr:{name}", "@type": "@json"} for name in ("data", "examples")},
 }  # fmt: skip
 
 
