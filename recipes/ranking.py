@@ -1,12 +1,12 @@
 """Does tuning on a distilled set order models as tuning on all data does? python recipes/ranking.py RUN --out FILE
 
 ``--each`` configurations of every student of ``--space`` are drawn, and each is trained on the run's series, on a
-random segment of as many floats, on a random tenth of the windows and on all data, with ``--seeds`` seeds. Every
-training is a row of ``--out``, so that an interrupted ranking goes on. Printed per small set, over configurations:
-Kendall's τ and Spearman's ρ between the validation error there, which one would choose by, and the test (or
-validation) error on all data, with 95% bootstrap intervals, the regret of taking the one that is best there, and the
-seconds of all trainings beside those on all data. ``--draw`` trains nothing: it tells what the file holds, of
-configurations that are complete, and draws it beside.
+random segment of as many floats, on a random tenth of the windows, on all data for a single epoch and on all data,
+with ``--seeds`` seeds. Every training is a row of ``--out``, so that an interrupted ranking goes on. Printed per small
+set, over configurations: Kendall's τ and Spearman's ρ between the validation error there, which one would choose by,
+and the test (or validation) error on all data, with 95% bootstrap intervals, the regret of taking the one that is best
+there, and the seconds of all trainings beside those on all data. ``--draw`` trains nothing: it tells what the file
+holds, of configurations that are complete, and draws it beside.
 """
 
 from __future__ import annotations

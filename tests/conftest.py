@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import sys
@@ -26,6 +27,13 @@ import pandas as pd  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from hdt.students import STUDENTS  # noqa: E402
+
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)  # a PNG
 
 settings.register_profile("hdt", deadline=None, max_examples=50, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=500)  # pytest --hypothesis-profile explore
@@ -43,6 +51,24 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caches and relative paths of a test end in its own folder."""
     monkeypatch.setenv("HDT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students take some tens of steps in place of 700, whatever is tested beside them."""
+    for student in STUDENTS.values():
+        monkeypatch.setattr(student, "training_settings", replace(student.training_settings, epochs=2, min_steps=20))
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are a single dot, but in tests marked ``draws``: to draw four for each run takes most of the time."""
+
+    def savefig(figure: Figure, file: Any, **_: Any) -> None:
+        (Path(file).write_bytes if isinstance(file, str | Path) else file.write)(DOT)
+
+    if request.node.get_closest_marker("draws") is None:
+        monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
+@pytest.mark.draws
 def test_the_picture_of_the_imports_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else: python recipes/architecture.py"""
     monkeypatch.syspath_prepend(str(RECIPES))

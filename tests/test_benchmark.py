@@ -216,6 +216,7 @@ def test_a_full_disk_leaves_the_tables_that_were_there(tmp_path: Path, monkeypat
     assert [path.read_bytes() for path in paths] == before and len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.mark.draws
 def test_all_files_are_written(tmp_path: Path) -> None:
     paths = figures.write(table(), "title", tmp_path)
     assert [path.name for path in paths] == ["table.csv", "table.json", "table.md", "table.png"]

@@ -58,6 +58,7 @@ class EvaluationJson(Strict):
     train_seconds: float
 
 
+@pytest.mark.draws
 def test_distil_then_evaluate_then_report(run, csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DLinear, "training_settings", Training(lr=5e-3, epochs=2, min_steps=20))
     first = run("distill", csv, *QUICK)

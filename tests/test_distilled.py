@@ -406,6 +406,7 @@ def test_strided_arrays_are_written_as_they_are_seen(frame: pd.DataFrame, tmp_pa
     np.testing.assert_allclose(loaded.values, distilled.values, atol=1e-6)
 
 
+@pytest.mark.draws
 def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: Path) -> None:
     from hdt.run import report
 
@@ -425,6 +426,7 @@ def test_the_report_stands_alone_and_shows_everything(frame: pd.DataFrame, run: 
 
 
 @pytest.mark.filterwarnings("error:Glyph")
+@pytest.mark.draws
 def test_any_letters_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     columns = ("负荷", "нагрузка", "cost in $ or \\$\\frac$")
     distilled = hdt.distill(make_frame(columns=columns), **{**SMALL, "iterations": 0})
@@ -439,6 +441,7 @@ def test_any_letters_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     )  # fmt: skip
 
 
+@pytest.mark.draws
 def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     frame = make_frame(columns=("<b>load</b>", "wind"))
     frame["<b>load</b>"] = frame["<b>load</b>"].mask(np.arange(400) == 3)
@@ -446,6 +449,7 @@ def test_names_of_columns_are_escaped_in_the_report(tmp_path: Path) -> None:
     assert "<b>load" not in page and "&lt;b&gt;load" in page
 
 
+@pytest.mark.draws
 def test_names_of_columns_are_no_mathematics(tmp_path: Path) -> None:
     """Between two dollars matplotlib would read a formula, and stop at a bad one."""
     distilled = hdt.distill(make_frame(columns=("cost_$_per_$", "wind")), **SMALL)
@@ -463,6 +467,7 @@ def test_names_of_columns_are_no_mathematics(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
+@pytest.mark.draws
 def test_what_image_methods_learned_is_drawn(given: dict[str, Any], titles: list[str] | None, tmp_path: Path) -> None:
     small = {**SMALL, "iterations": 2, **given}
     if "parameterization" in given:

@@ -95,6 +95,7 @@ def spoil_bytes(file: Path, rng: random.Random) -> None:
         file.write_bytes(content)
 
 
+@pytest.mark.draws
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.sampled_from(list(RUNS)), st.sampled_from(VALUES), st.booleans())
 def test_a_damaged_run_is_drawn_or_refused_in_one_line(

@@ -1,9 +1,10 @@
-"""A comparison by Ray: a real one of two workers, started once."""
+"""Comparisons and searches by Ray: a real one of two workers, started once."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from conftest import SMALL, Result, refused
 
 import hdt
 from hdt.run import report
+from hdt.selection import leaderboard
 from hdt.system import cluster
 
 REQUEST: dict[str, Any] = {
@@ -51,6 +53,20 @@ class Killed(Quick):
         except FileExistsError:
             return
         os.kill(os.getpid(), signal.SIGKILL)
+
+class Ended(Quick):
+    def forward(self, context):
+        file = Path(__file__).with_name("ended")
+        if self.training and not file.exists():
+            file.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(context)
+
+class Brittle(Quick):
+    def forward(self, context):
+        if self.training:
+            raise RuntimeError("shapes differ\\nand more")
+        return super().forward(context)
 
 def nothing(context, horizon, channels):
     return None
@@ -125,6 +141,48 @@ def test_what_tasks_refuse_is_refused_in_the_same_words(
         words.append(str(caught.value))
     assert words[0] == words[1] and "expected a torch.nn.Module" in words[0]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_search_finds_what_one_process_does_though_a_worker_is_killed_and_it_is_interrupted(
+    started: Path, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(leaderboard, "png", lambda figure, dpi: b"")  # which takes its time
+    distilled = hdt.distill(frame, method="random", length=48, context=12, horizon=6)
+    space = {"odd:Quick": {"lr": {"log": [1e-3, 1e-1]}}, "odd:Ended": {"lr": [1e-3, 1e-2]}}
+    seen: list[int] = []
+
+    def watch(label: str, done: int, total: int) -> None:
+        seen.append(done)
+        if seen == [0, 1, 2, 3]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        hdt.search(distilled, space, trials=12, top=2, out="s", engine="ray", watch=watch)
+    by_ray = hdt.search(distilled, space, trials=12, top=2, out="s", engine="ray", watch=watch)
+    assert seen[4] == 3 and seen[-1] == 14 and (started / "ended").exists()
+    assert capfd.readouterr() == ("", "")
+    again = hdt.search(distilled, space, trials=12, top=2, out="s", engine="ray", address="127.0.0.1:1")  # asks no Ray
+    pd.testing.assert_frame_equal(again.table, by_ray.table)
+    monkeypatch.setenv("HDT_CACHE_DIR", "another")
+    alone = hdt.search(distilled, space, trials=12, top=2)
+    seconds = ["train_seconds", "full_train_seconds"]
+    pd.testing.assert_frame_equal(
+        by_ray.table.drop(columns=seconds), alone.table.drop(columns=seconds), check_exact=True
+    )
+    told = [
+        [(t.params, t.value, t.state, t.intermediate_values) for t in found.study.trials] for found in (again, alone)
+    ]
+    assert told[0] == told[1]
+
+
+def test_a_network_that_fails_in_a_task_is_named_with_its_configuration(started: Path, frame: pd.DataFrame) -> None:
+    distilled, words = hdt.distill(frame, method="random", length=48, context=12, horizon=6), []
+    for engine in cluster.ENGINES:
+        with pytest.raises(hdt.InputError) as caught:
+            hdt.search(distilled, {"odd:Brittle": {"batch": 16}}, trials=1, engine=engine)
+        words.append(str(caught.value))
+    failed = r"student 'odd:Brittle' fails on a context \(16, 12, 2\) \(RuntimeError: shapes differ\)"
+    assert words[0] == words[1] and re.fullmatch(rf"odd:Brittle \(batch 16\): {failed}", words[0])
 
 
 def test_an_interruption_ends_the_tasks(started: Path, frame: pd.DataFrame) -> None:

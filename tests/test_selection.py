@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -29,7 +31,7 @@ from hdt.selection.ranking import agreement, agreements, rank, training_set
 from hdt.selection.space import TRAINING, Between, Choices, Configuration, Space
 from hdt.students import STUDENTS, Training, build
 from hdt.system import folders
-from hdt.training.fit import errors, fit
+from hdt.training.fit import Running, errors, fit
 from hdt.training.loop import Diverged
 
 Run = Callable[..., Result]
@@ -38,12 +40,6 @@ SPACE = {
     "dlinear": {"lr": {"log": [1e-4, 1e-1]}, "kernel": [3, 5, 9], **QUICK},
     "mlp": {"lr": {"log": [1e-4, 1e-1]}, "width": {"range": [4, 32]}, **QUICK},
 }
-
-
-@pytest.fixture
-def blank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures take a second each."""
-    monkeypatch.setattr(leaderboard, "png", lambda figure, dpi: b"")
 
 
 @pytest.fixture
@@ -66,7 +62,8 @@ def test_a_space_is_read_from_yaml_and_json_alike(tmp_path: Path) -> None:
     assert space.students == {"dlinear": expected, "mlp": {}}
     assert Space.read("s.json").facts() == space.facts() == Space.of(content).facts()
     own = Configuration("dlinear", {"lr": 0.5, "kernel": 5, "shuffle_channels": True})
-    assert own.training == Training(lr=0.5, patience=10, shuffle_channels=True)  # the rest is the student's own
+    usual = STUDENTS["dlinear"].training_settings
+    assert own.training == replace(usual, lr=0.5, shuffle_channels=True)  # the rest is the student's own
     assert own.keywords == {"kernel": 5} and own.text == "lr 0.5, kernel 5, shuffle_channels true"
 
 
@@ -173,6 +170,10 @@ def test_small_sets_are_of_real_data(distilled: hdt.Distilled) -> None:
     assert not torch.equal(tenth, training_set("tenth", distilled, evaluator, seed=2))
     assert training_set("segment", distilled, evaluator, seed=1).shape == (1, 48, 2)
     assert torch.equal(training_set("full", distilled, evaluator, seed=1)[0], evaluator.train)
+    assert torch.equal(training_set("epoch", distilled, evaluator, seed=1)[0], evaluator.train)
+    own = Configuration("dlinear", {"batch": 7})
+    assert ranking.running("epoch", evaluator, own).steps == math.ceil(len(every) / 7)
+    assert ranking.running("full", evaluator, own).steps is None
     with pytest.raises(hdt.InputError, match="unknown training set 'half'"):
         training_set("half", distilled, evaluator, seed=1)
 
@@ -181,35 +182,36 @@ def test_a_ranking_goes_on_where_it_was(distilled: hdt.Distilled, monkeypatch: p
     some = [Configuration("dlinear", {"lr": lr, "kernel": 3, **QUICK}) for lr in (1e-3, 1e-2, 1e30)]
     trained, score = [], ranking.score
 
-    def counted(evaluator: Evaluator, own: Configuration, series: Any, seed: int) -> dict[str, float]:
+    def counted(evaluator: Evaluator, own: Configuration, series: Any, seed: int, how: Running) -> dict[str, float]:
         if len(trained) == 5:
             trained.append("stopped")
             raise KeyboardInterrupt
         trained.append(own.text)
-        return score(evaluator, own, series, seed)
+        return score(evaluator, own, series, seed, how)
 
     monkeypatch.setattr(ranking, "score", counted)
     with pytest.raises(KeyboardInterrupt):
         rank(distilled, some, out="ranks.csv")
     assert len(pd.read_csv("ranks.csv")) == 5
     table = rank(distilled, some, out="ranks.csv")
-    assert len(trained) == 13 and len(table) == 12
+    assert len(trained) == 16 and len(table) == 15
     pd.testing.assert_frame_equal(table, pd.read_csv("ranks.csv"))
-    assert table["mse"].isna().tolist() == [False] * 8 + [True] * 4  # the last diverged, everywhere
+    assert table["mse"].isna().tolist() == [False] * 10 + [True] * 5  # the last diverged, everywhere
     direct = score(evaluator_of(distilled), some[1], training_set("tenth", distilled, evaluator_of(distilled), 0), 0)
-    assert table["mse"][6] == pytest.approx(direct["mse"]) and table["trained_on"][6] == "tenth"
+    assert table["mse"][7] == pytest.approx(direct["mse"]) and table["trained_on"][7] == "tenth"
     more = rank(distilled, some[:2], out="ranks.csv", seeds=2)
-    assert len(trained) == 21 and set(more["seed"]) == {0, 1}
+    assert len(trained) == 26 and set(more["seed"]) == {0, 1}
     told = agreements(table)
-    assert told["trained_on"].tolist() == ["distilled", "segment", "tenth"] and (told["count"] == 3).all()
+    assert told["trained_on"].tolist() == ["distilled", "epoch", "segment", "tenth"] and (told["count"] == 3).all()
     wide = table.pivot_table(index="values", columns="trained_on", values=["mse", "validation_mse"], dropna=False)
     expected = agreement(wide["validation_mse"]["tenth"].to_numpy(), wide["mse"]["full"].to_numpy())
-    assert told.iloc[2]["kendall"] == expected.kendall and told.iloc[2]["regret"] == expected.regret
+    assert told.iloc[3]["kendall"] == expected.kendall and told.iloc[3]["regret"] == expected.regret
     Path("ranks.csv").write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(hdt.InputError, match=r"ranks\.csv: cannot be read as a ranking"):
         rank(distilled, some, out="ranks.csv")
 
 
+@pytest.mark.draws
 def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distilled: hdt.Distilled) -> None:
     found = hdt.search(distilled, SPACE, trials=6, top=2, prune=False, out="s")
     table, evaluator = found.table, evaluator_of(distilled)
@@ -238,7 +240,7 @@ def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distille
 
 @pytest.mark.parametrize(("stop", "look"), [(4, 1), (6, 1)])
 def test_an_interrupted_search_ends_as_one_in_one_go(
-    distilled: hdt.Distilled, stop: int, look: int, blank: None, monkeypatch: pytest.MonkeyPatch
+    distilled: hdt.Distilled, stop: int, look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted at a look of a trial, or of the training on all data, and given more trials later."""
     whole = hdt.search(distilled, SPACE, trials=7, top=1)
@@ -276,56 +278,95 @@ def test_an_interrupted_search_ends_as_one_in_one_go(
     assert not list(Path("s").glob(".*"))
 
 
-def test_a_trial_that_was_not_yet_drawn_is_dropped(distilled: hdt.Distilled) -> None:
-    with study.opened(None, "x") as found:
-        found.ask()
-        study.explore(found, Space.of(SPACE), 2, lambda own, look: {"validation_mse": 1.0}, seed=0, prune=True,
-                      watch=lambda done: None)  # fmt: skip
-        assert [trial.state.name for trial in found.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+def looked(own: Configuration, looks: study.Looks, errors: Callable[[Configuration, int], float]) -> dict[str, float]:
+    """A training with 20 looks at the validation part, with these errors."""
+    for n in range(1, 21):
+        looks(n, 20, errors(own, n))
+    return {"validation_mse": min(errors(own, n) for n in range(1, 21))}
 
 
-def trials_of(space: dict[str, Any], count: int, prune: bool, errors: Callable[[Configuration, int], float]) -> Any:
-    """A study whose trainings have 20 looks at the validation part, with these errors."""
+def trials_of(
+    space: dict[str, Any],
+    count: int,
+    prune: bool,
+    errors: Callable[[Configuration, int], float],
+    backwards: bool = False,
+) -> Any:
+    """A study whose trainings have these errors and end in either order."""
     trained = []
 
-    def train(own: Configuration, look: Any) -> dict[str, float]:
-        trained.append(own)
-        for n in range(1, 21):
-            look(n, 20, errors(own, n))
-        return {"validation_mse": min(errors(own, n) for n in range(1, 21))}
+    def train(attempts: Sequence[study.Attempt], done: study.Done) -> None:
+        for n, (own, looks) in sorted(enumerate(attempts), reverse=backwards):
+            trained.append(own)
+            done(n, study.outcome(own, partial(looked, own, looks, errors)))
 
     with study.opened(None, "x") as found:
         study.explore(found, Space.of(space), count, train, seed=0, prune=prune, watch=lambda done: None)
     return found, trained
 
 
-def test_worse_trials_are_ended_early_and_equal_ones_not_trained_again() -> None:
-    space = {"dlinear": {"lr": [1.0, 2.0, 3.0, 4.0]}}
-    found, trained = trials_of(space, 30, True, lambda own, n: own.values["lr"] + 1 / n)
-    assert len(trained) == len({own.text for own in trained}) == 4 and len(found.trials) == 30
-    first = trained[0]
-    for trial in found.trials:
-        own = study.configuration(trial)
-        if "twin" in trial.user_attrs:
-            continue
-        best_before = [study.configuration(t).values["lr"] for t in found.trials[: trial.number]]
-        ended = own != first and own.values["lr"] > min(best_before)
-        assert trial.user_attrs["status"] == ("pruned" if ended else "complete")
-        assert max(trial.intermediate_values) == (4 if ended else 20)
-    none, _ = trials_of(space, 8, False, lambda own, n: own.values["lr"] + 1 / n)
+def test_worse_trials_are_ended_early_once_ten_are_known() -> None:
+    found, trained = trials_of({"dlinear": {"lr": {"range": [1.0, 4.0]}}}, 40, True, lambda own, n: own.values["lr"])
+    assert len(trained) == len(found.trials) == 40
+    ended = 0
+    for n, trial in enumerate(found.trials):
+        known = found.trials[: n - n % study.BATCH]
+        part, status = 20, "complete"
+        for rung in (12, 4):
+            before = sorted(t.values[0] for t in known if max(t.intermediate_values) >= rung)
+            if len(before) >= 10 and trial.params["dlinear.lr"] > before[(len(before) + 1) // 3 - 1]:
+                part, status, ended = rung, "pruned", ended + (rung == 4)
+        assert (max(trial.intermediate_values), trial.user_attrs["status"]) == (part, status)
+    assert ended > 5
+    none, _ = trials_of({"dlinear": {"lr": {"range": [1.0, 4.0]}}}, 20, False, lambda own, n: own.values["lr"])
     assert {trial.user_attrs["status"] for trial in none.trials} == {"complete"}
 
 
-def test_two_looks_at_one_share_of_a_schedule_are_one(recwarn: pytest.WarningsRecorder) -> None:
-    def train(own: Configuration, look: Any) -> dict[str, float]:
-        for step in (50, 99, 100):
-            look(step, 100, 1.0)
-        look(100, 100, math.nan)
-        return {"validation_mse": 1.0}
+def test_equal_trials_are_not_trained_again() -> None:
+    space = {"dlinear": {"lr": [1.0, 2.0, 3.0, 4.0]}}
+    found, trained = trials_of(space, 30, True, lambda own, n: own.values["lr"] + 1 / n)
+    assert len(trained) == len({own.text for own in trained}) == 4 and len(found.trials) == 30
+    for trial in found.trials:
+        first = next(t for t in found.trials if t.params == trial.params)
+        assert trial.user_attrs.get("twin", trial.number) == first.number and trial.value == first.value
 
+
+def test_neither_the_order_of_trainings_nor_more_trials_later_change_what_is_tried() -> None:
+    space = {"dlinear": {"lr": {"log": [1e-3, 1.0]}}, "mlp": {"lr": {"log": [1e-3, 1.0]}}}
+
+    def told(trials: Sequence[Any]) -> list[Any]:
+        return [(t.params, t.value, t.state, t.intermediate_values, t.user_attrs) for t in trials]
+
+    def error(own: Configuration, n: int) -> float:
+        return abs(math.log10(own.values["lr"]) + 1) + 1 / n
+
+    forth, _ = trials_of(space, 35, True, error)
+    back, _ = trials_of(space, 35, True, error, backwards=True)
+    assert told(forth.trials) == told(back.trials)
+    assert len({str(t.params) for t in forth.trials}) == 35
+
+    def train(attempts: Sequence[study.Attempt], done: study.Done) -> None:
+        for n, (own, looks) in reversed(list(enumerate(attempts))):
+            ended.append(own)
+            if len(ended) in (3, 14, 30):
+                raise KeyboardInterrupt
+            done(n, study.outcome(own, partial(looked, own, looks, error)))
+
+    ended: list[Configuration] = []
     with study.opened(None, "x") as found:
-        study.explore(found, Space.of({"mlp": {}}), 1, train, seed=0, prune=True, watch=lambda done: None)
-    assert found.trials[0].intermediate_values == {10: 1.0, 20: 1.0} and not recwarn.list
+        for count in (5, 5, 17, 17, 35, 35):
+            with suppress(KeyboardInterrupt):
+                study.explore(found, Space.of(space), count, train, seed=0, prune=True, watch=lambda done: None)
+        assert told(found.trials) == told(forth.trials) and len(ended) == 35 + 3
+
+
+def test_two_looks_at_one_share_of_a_schedule_are_one() -> None:
+    told: list[tuple[float, int]] = []
+    looks = study.Looks({}, keep=lambda value, part: told.append((value, part)))
+    for step in (50, 99, 100):
+        looks(step, 100, 1.0)
+    looks(100, 100, math.nan)
+    assert told == [(1.0, 10), (1.0, 20)]
 
 
 def test_tpe_learns_what_is_good() -> None:
@@ -346,9 +387,7 @@ def test_a_diverging_trial_is_a_row_and_all_of_them_an_error(distilled: hdt.Dist
         hdt.search(distilled, {"dlinear": {"lr": 1e30, **QUICK}}, trials=2)
 
 
-def test_one_that_diverges_on_all_data_is_last(
-    distilled: hdt.Distilled, blank: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_diverges_on_all_data_is_last(distilled: hdt.Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
     score = ranking.score
 
     def diverging(evaluator: Evaluator, own: Configuration, *rest: Any) -> dict[str, float]:
@@ -409,6 +448,9 @@ def test_a_student_of_ones_own_is_searched(distilled: hdt.Distilled) -> None:
     found = hdt.search(distilled, {kind: {"bias": [True, False], "lr": {"log": [1e-3, 1e-1]}}}, trials=3, top=1)
     assert set(found.table["student"]) == {"scaled"} and found.table["bias"].notna().all()
     assert found.best.student == "scaled" and STUDENTS["scaled"] is kind
+    if find_spec("ray") is not None:
+        with pytest.raises(hdt.InputError, match="student scaled: other processes cannot see a class; give its path"):
+            hdt.search(distilled, {kind: {}}, trials=3, engine="ray")
 
 
 MODELS = """
@@ -421,6 +463,16 @@ class Flat(nn.Module):
 
     def forward(self, context):
         return self.map(context.flatten(1))
+
+class Brittle(nn.Module):
+    def __init__(self, context, horizon, channels, width=8):
+        super().__init__()
+        self.map = nn.Linear(context, horizon)
+
+    def forward(self, context):
+        if len(context) > 2:
+            raise RuntimeError(f"{len(context)} are too many")
+        return self.map(context.transpose(1, 2)).transpose(1, 2)
 
 def picky(context, horizon, channels, width=8):
     if width % 2:
@@ -446,7 +498,7 @@ def saved(once: Path) -> Path:
     return Path("runs/r")
 
 
-def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run, blank: None) -> None:
+def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run) -> None:
     done = run("search", saved, "--space", "s.json", "--trials", 3, "--top", 2)
     assert done.code == 0, done.err
     assert "Kendall τ" in done.out and "regret" in done.out and "test, on all data" in done.out
@@ -466,6 +518,8 @@ def test_the_command_prints_a_table_and_goes_on(saved: Path, run: Run, blank: No
         (["--device", "tpu"], "unknown device 'tpu'"),
         (["--space", "even.yaml"], r"even.yaml: dlinear \(kernel 4\): dlinear: kernel=4: expected an odd number"),
         (["--space", "wrong.yaml"], "wrong.yaml: dlinear: unknown parameter 'kernle'; known: batch, epochs, kernel"),
+        (["--workers", 2], "workers=2: a search shares its work with --engine ray"),
+        (["--engine", "spark"], "unknown engine 'spark'; choose local or ray"),
         (["--space", "none.yaml"], "none.yaml: no such search space"),
         (["--out", "."], "exists and holds no search; choose another --out"),
         (
@@ -496,9 +550,13 @@ def test_a_configuration_that_cannot_be_is_named_and_the_search_kept(saved: Path
     )
     refused(run("search", saved, "--space", "s.yaml"), r"itransformer \(width \d+, .*\): .* is no multiple of heads=8")
     assert Path("runs/r-search/study.db").exists()
+    Path("models_brittle.py").write_text(MODELS, encoding="utf-8")
+    Path("s.yaml").write_text("models_brittle:Brittle: {width: 8, batch: 16}", encoding="utf-8")
+    failed = r"student 'models_brittle:Brittle' fails on a context \(16, 12, 2\) \(RuntimeError: 16 are too many\)"
+    refused(run("search", saved, "--space", "s.yaml"), rf"models_brittle:Brittle \(width 8, batch 16\): {failed}")
 
 
-def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled, blank: None) -> None:
+def test_folders_of_any_name_hold_a_study(distilled: hdt.Distilled) -> None:
     for folder in ("a?b#{c} %41 é", "\udc80"):
         hdt.search(distilled, {"mlp": QUICK}, trials=1, top=0, out=folder)
         assert {path.name for path in Path(folder).iterdir()} == {
@@ -521,7 +579,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(RECIPES))
     space = Space.read(RECIPES / "ranking-space.yaml")
-    assert len(space.students) == 8
+    assert len(space.students) == 7
     series = torch.tensor(make_frame(200).to_numpy(), dtype=torch.float32)
     for student in list(space.students)[4:]:
         for end in (0, 1):
@@ -537,6 +595,7 @@ def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPat
     sys.modules.pop("architectures")
 
 
+@pytest.mark.draws
 def test_the_recipe_ranks_and_draws(
     saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -547,12 +606,12 @@ def test_the_recipe_ranks_and_draws(
     monkeypatch.setattr(sys, "argv", words)
     recipe.main()
     table = pd.read_csv("ranks.csv")
-    assert len(table) == 16 and table.groupby("student")["values"].nunique().tolist() == [2, 2]
+    assert len(table) == 20 and table.groupby("student")["values"].nunique().tolist() == [2, 2]
     said = capsys.readouterr().out
-    assert "0/16 dlinear on distilled, seed 0" in said and said.count("| tenth |") == 2
+    assert "0/20 dlinear on distilled, seed 0" in said and said.count("| tenth |") == 2
     table[:-1].to_csv("ranks.csv", index=False)  # one that is not complete is left out
     monkeypatch.setattr(sys, "argv", [*words, "--draw"])
     recipe.main()
     assert "ranks.png" in capsys.readouterr().out and Path("ranks.png").exists()
-    assert len(recipe.whole(table[:-1])) == 12
+    assert len(recipe.whole(table[:-1])) == 15
     sys.modules.pop("ranking")

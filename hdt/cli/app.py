@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.cli import bench, data, search, tune, update
+from hdt.cli import bench, data, search, share, show, tune, update
 from hdt.cli.data import split_of
 from hdt.cli.terminal import (
     AsJson,
@@ -232,25 +232,10 @@ app.command()(bench.compare)
 app.command()(tune.finetune)
 app.command()(search.search)
 app.command()(update.update)
-
-
-@app.command()
-def report(run: Run, data: Data = None) -> None:
-    """Draw a run again: report.html and PNG pictures in the run folder."""
-    from hdt.run import report as pictures
-    from hdt.run.distilled import Distilled
-    from hdt.run.source import real_data, same_data
-
-    distilled = Distilled.load(run)
-    try:
-        panel = real_data(distilled, data)
-        same_data(distilled, panel)
-        distilled = distilled.with_panel(panel)
-    except InputError as error:
-        if data is not None:
-            raise
-        say(f"note: drawn without the real series ({error})")
-    print(pictures.write(distilled, run))
+app.command()(share.push)
+app.command()(share.pull)
+app.command()(show.report)
+app.command()(show.view)
 
 
 @app.command()

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, BadParameter, Option
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hdt.run.distilled import Distilled
 
 SCHEMA_VERSION = 1
+BLOCKS, SPARKS = "▁▂▃▄▅▆▇█", 64  # of a line, and how many at most
+SKETCHED, LABEL = 4, 12  # channels, and letters of their names
 WIDE = 200  # columns of a table that no terminal shows: wider than any of ours
 
 
@@ -71,8 +75,32 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     print(f"  {info.seconds:.1f} s{memory}, {info.device}")
     print(f"  circular autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, channel mean)")
     print(f"  nearest real sub-series: {info.distance.nearest:.2f} standard deviations away")
+    if sys.stdout.isatty():
+        sketch(distilled)
     print(f"  {out / PAGE}")
     print(f"next: hdt evaluate {out}")
+
+
+def sketch(distilled: Distilled) -> None:
+    """The first sequence of the first channels as lines of blocks, where the terminal knows these."""
+    try:
+        BLOCKS.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return
+    names = [name[:LABEL] for name in distilled.columns[:SKETCHED]]
+    width = max(map(len, names))
+    for name, series in zip(names, distilled.values[0].T, strict=False):
+        print(f"  {name:<{width}}  {sparkline(series)}")
+
+
+def sparkline(series: np.ndarray) -> str:
+    """A series [M] in as many blocks as fit, each the mean of its steps, from the lowest to the highest."""
+    import numpy as np
+
+    means = np.array([part.mean() for part in np.array_split(series, min(SPARKS, len(series)))])
+    low, high = means.min(), means.max()
+    heights = np.rint((means - low) / (high - low or 1) * (len(BLOCKS) - 1)).astype(int)
+    return "".join(BLOCKS[height] for height in heights)
 
 
 def print_table(title: str, headings: list[str], cells: list[list[str]]) -> None:

@@ -1,9 +1,10 @@
-"""The cells of a comparison as tasks of Ray."""
+"""Trainings as tasks of Ray, and the cells of a comparison so."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,16 +32,8 @@ def by_ray(
         return [scores[n] for n in range(len(cells))]
     if watch is not None:
         watch("Ray", len(scores), len(cells))
-    with cluster.joined(workers, address) as ray:
-        has = ray.cluster_resources()
-        cores, cards = has.get("CPU", 0), has.get("GPU", 0)
-        cuda = work.evaluator.device.type == "cuda"
-        require(cores >= 1, "that Ray has no CPU for tasks; start it with some")
-        require(cards > 0 or not cuda, "that Ray has no GPU; use --device cpu")
-        share = int(10_000 * min(1, cards / cores)) / 10_000 if cuda else 0  # the finest that Ray knows
-        distil, score = (ray.remote(num_cpus=1, num_gpus=share)(task) for task in (_distil, _score))
-        evaluator, panel = ray.put(work.evaluator), ray.put(work.panel)
-        threads = max(1, torch.get_num_threads() // int(cores))
+    with tasks(work.evaluator, workers, address) as (ray, task):
+        panel = ray.put(work.panel)
         runs: dict[str, Any] = {}
         fresh: dict[Any, str] = {}
         trainings: dict[Any, int] = {}
@@ -50,9 +43,9 @@ def by_ray(
             run = work.run(cell)
             if run is not None and run not in runs:
                 kept = work.kept(run)
-                runs[run] = distil.remote(evaluator, panel, cell.settings, threads) if kept is None else kept
+                runs[run] = task(_distil, panel, cell.settings) if kept is None else kept
                 fresh |= {runs[run]: run} if kept is None else {}
-            trainings[score.remote(evaluator, cell, None if run is None else runs[run], threads)] = n
+            trainings[task(measure, cell, None if run is None else runs[run])] = n
 
         def done(task: Any, result: Any) -> None:
             if task in fresh:
@@ -67,18 +60,36 @@ def by_ray(
     return [scores[n] for n in range(len(cells))]
 
 
-def _distil(evaluator: Evaluator, panel: Panel, settings: config.Settings, threads: int) -> Distilled:
-    _begin(evaluator, threads)
-    return produce.distill_panel(panel, settings)
+@contextmanager
+def tasks(evaluator: Evaluator, workers: int | None, address: str | None) -> Iterator[tuple[Any, Callable[..., Any]]]:
+    """Ray, and what makes a task of a function of (evaluator, ...) and the rest of its arguments.
+
+    The evaluator goes to Ray once; tasks share the threads of this process, and the GPUs where it has one.
+    Raises :class:`hdt.system.errors.InputError` for a Ray without a CPU, or the GPU that is needed.
+    """
+    with cluster.joined(workers, address) as ray:
+        has = ray.cluster_resources()
+        cores, cards = has.get("CPU", 0), has.get("GPU", 0)
+        cuda = evaluator.device.type == "cuda"
+        require(cores >= 1, "that Ray has no CPU for tasks; start it with some")
+        require(cards > 0 or not cuda, "that Ray has no GPU; use --device cpu")
+        share = int(10_000 * min(1, cards / cores)) / 10_000 if cuda else 0  # the finest that Ray knows
+        call, given = ray.remote(num_cpus=1, num_gpus=share)(_call), ray.put(evaluator)
+        threads = max(1, torch.get_num_threads() // int(cores))
+
+        def task(function: Callable[..., Any], *arguments: Any) -> Any:
+            return call.options(name=function.__name__).remote(function, given, threads, *arguments)
+
+        yield ray, task
 
 
-def _score(evaluator: Evaluator, cell: Cell, distilled: Distilled | None, threads: int) -> Score:
-    _begin(evaluator, threads)
-    return measure(evaluator, cell, distilled)
-
-
-def _begin(evaluator: Evaluator, threads: int) -> None:
-    """Makes the process of a task like the one that asked for it."""
+def _call(function: Callable[..., Any], evaluator: Evaluator, threads: int, *arguments: Any) -> Any:
+    """A task, in a process that is made like the one that asked for it."""
     if evaluator.device.type == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for device auto
     torch.set_num_threads(threads)
+    return function(evaluator, *arguments)
+
+
+def _distil(evaluator: Evaluator, panel: Panel, settings: config.Settings) -> Distilled:
+    return produce.distill_panel(panel, settings)

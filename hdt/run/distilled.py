@@ -194,6 +194,7 @@ def own_files(folder: Path) -> set[str]:
         records.STATE,
         records.EVALUATION,
         records.PAGE,
+        records.VIEW,
         *(f"{name}.png" for name in report.CAPTIONS),
     }
 

@@ -29,13 +29,13 @@ def draw(distilled: Synthetic) -> dict[str, Figure]:
     """The figures by name: series, spectrum, acf, loss and, for image methods, learned."""
     step, length = distilled.info.data.step, distilled.info.settings.length
     time, lag = (timeaxis.unit(step, steps)[1] for steps in (length, length // 2))
-    powers = _powers(distilled)
+    both = powers(distilled)
     figures = {
         "series": _grid(distilled, _series_axes(distilled), f"{time} ({length} steps)"),
         "spectrum": _grid(
-            distilled, _spectrum_axes(distilled.info, *powers), "frequency bin (cycles per M steps); above: periods"
+            distilled, _spectrum_axes(distilled.info, *both), "frequency bin (cycles per M steps); above: periods"
         ),
-        "acf": _grid(distilled, _acf_axes(distilled.info, *powers), f"lag in {lag} ({length // 2} steps)"),
+        "acf": _grid(distilled, _acf_axes(distilled.info, *both), f"lag in {lag} ({length // 2} steps)"),
     }
     if distilled.history:
         figures["loss"] = _loss(distilled.history)
@@ -102,18 +102,18 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
     return paint
 
 
-def _powers(distilled: Synthetic) -> tuple[Tensor, Tensor | None]:
-    """Mean PSD [F, C] of the channels that are drawn, synthetic and, where the real data is at hand, real.
+def powers(distilled: Synthetic, most: int = MOST_CHANNELS) -> tuple[Tensor, Tensor | None]:
+    """Mean PSD [F, C] of the first channels, synthetic and, where the real data is at hand, real.
 
     For fewer synthetic channels than real ones, the real one is that of what each stands for, by a sample of them.
     """
     import torch
 
     settings, panel = distilled.info.settings, distilled.panel
-    synthetic = spectrum.psd(torch.tensor(distilled.values[:, :, :MOST_CHANNELS]).double()).mean(0)
+    synthetic = spectrum.psd(torch.tensor(distilled.values[:, :, :most]).double()).mean(0)
     if panel is None:
         return synthetic, None
-    drawn = range(panel.channels)[:MOST_CHANNELS] if settings.channels is None else sample(panel.channels)
+    drawn = range(panel.channels)[:most] if settings.channels is None else sample(panel.channels)
     power = spectrum.mean_spectrum(torch.tensor(panel.block("train", drawn)), settings.length).power
     return synthetic, spectrum.pooled(power, settings.channels)
 

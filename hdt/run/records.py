@@ -14,7 +14,7 @@ from hdt.system.errors import InputError
 SERIES, PARAMS, RUN, RECIPE, METRICS, CARD = FILES = (  # that every run folder holds
     "synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md",
 )  # fmt: skip
-EVALUATION, PAGE = "evaluation.json", "report.html"  # once it was evaluated, and drawn
+EVALUATION, PAGE, VIEW = "evaluation.json", "report.html", "view.html"  # once it was evaluated, and drawn
 STATE = "state.safetensors"  # where it was asked for: what an update goes on from
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

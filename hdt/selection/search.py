@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,19 @@ import numpy as np
 import pandas as pd
 
 from hdt.data.series import Panel
-from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached
+from hdt.evaluation.protocol import Evaluator, WatchTraining
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.selection import leaderboard, ranking, study
 from hdt.selection.ranking import Agreement
 from hdt.selection.space import Configuration, Space
+from hdt.selection.trainings import ByRay, Here
+from hdt.students import STUDENTS
+from hdt.system import cluster
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
-from hdt.system.machine import cache_folder, memory_refusal
+from hdt.system.machine import memory_refusal
 from hdt.system.options import LARGEST_SEED
-from hdt.training.fit import Running
-from hdt.training.loop import Diverged, WatchStep
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def search(
     data: str | Path | pd.DataFrame | Panel | None = None,
     device: str = "auto",
     out: str | Path | None = None,
+    workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
     watch: WatchTraining | None = None,
 ) -> Found:
     """Choose a student and its hyperparameters on a distilled set in place of all data.
@@ -68,10 +73,16 @@ def search(
     (:mod:`hdt.selection.space`); by default one of hdt's own students. ``trials`` configurations are tried, proposed by
     TPE; with ``prune`` the worse of them are ended early (ASHA). The best ``top`` are trained on all data, 0 for none.
     ``out`` is a folder in which an interrupted search goes on, more trials are added, and which holds the study and the
-    leaderboard. ``watch`` is called before each training with (label, done, total). Needs Optuna, ``hdt-ts[search]``.
+    leaderboard. With ``engine="ray"`` every training is a task of Ray: of one with so many ``workers`` on this machine,
+    or of that at ``address``, HOST:PORT. Trials are proposed ten at a time, from those before, and ended by what was
+    known then, so what is found is the same with either engine, however many train at once and whatever interrupts
+    them, but for the last digits where tasks have fewer threads than this process.
+    ``watch`` is called with (label, done, total) as trainings begin or end. Needs Optuna, ``hdt-ts[search]``.
     Raises :class:`hdt.system.errors.InputError`.
     """
     study.installed()
+    cluster.check(engine, workers, address)
+    require(engine == "ray" or workers is None, f"workers={workers}: a search shares its work with --engine ray")
     require(trials >= 1, f"trials={trials}: at least one is needed")
     require(top >= 0, f"top={top}: 0 or more configurations are trained on all data")
     require(0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
@@ -83,6 +94,10 @@ def search(
     same_data(distilled, panel)
     settings = distilled.info.settings
     evaluator = Evaluator(panel, settings.context, settings.horizon, device=device)
+    own = [name for name in space.students if ":" not in name and name not in list(STUDENTS)]
+    require(
+        not own or engine == "local", f"student {', '.join(own)}: other processes cannot see a class; give its path"
+    )
     space.check(evaluator, evaluator.seen(distilled.values).shape[-1])
     folder = None if out is None else Path(out)
     total = trials + top
@@ -91,27 +106,20 @@ def search(
         if watch is not None:
             watch(label, done, total)
 
-    def train(own: Configuration, look: WatchStep) -> Score:
-        file = _checkpoint(evaluator, own, seed, folder)
-        running = Running(watch=look, checkpoint=file)
-        try:
-            _, run = evaluator.trained(own.student, distilled.values, seed, own.training, running, own.keywords)
-        except study.Pruned:
-            if file is not None:
-                file.unlink(missing_ok=True)
-            raise
-        return {"validation_mse": run.validation_mse, "train_seconds": run.seconds}
-
-    with study.opened(folder, _name(distilled, evaluator, space, seed, prune)) as found:
+    given = evaluator, distilled.values, seed, folder
+    with ExitStack() as stack, study.opened(folder, _name(distilled, evaluator, space, seed, prune)) as found:
+        trainings = Here(*given) if engine == "local" else ByRay(*given, stack, workers, address)
         study.explore(
-            found, space, trials, train, seed=seed, prune=prune, watch=lambda n: told(f"trial {n + 1}", min(n, trials))
-        )
+            found, space, trials, trainings.trials, seed=seed, prune=prune,
+            watch=lambda n: told(f"trial {n + 1}", min(n, trials)),
+        )  # fmt: skip
         rows = leaderboard.rows(found)
         complete = [row for row in rows if row.status == study.COMPLETE]
         require(len(complete) > 0, f"every trial diverged; lower the learning rates of {space.place}")
-        for place, row in enumerate(complete[:top]):
-            told(f"{row.configuration.student} on all data", trials + place)
-            row.full = _on_all(evaluator, row.configuration, seed, folder)
+        best = complete[:top]
+        scores = trainings.on_all([row.configuration for row in best], lambda n: told("on all data", trials + n))
+        for row, score in zip(best, scores, strict=True):
+            row.full = score
         told("done", total)
         rows.sort(key=leaderboard.order)
         both = [(row.validation_mse, row.full["validation_mse"]) for row in rows if row.full is not None]
@@ -133,18 +141,3 @@ def _title(distilled: Distilled, rows: list[leaderboard.Row]) -> str:
     info, counts = distilled.info, Counter(row.status for row in rows)
     told = ", ".join(f"{counts[name]} {name}" for name in study.STATUSES if name in counts)
     return f"{info.data.name} by {info.settings.method}, {info.settings.context}→{info.settings.horizon}: {told}"
-
-
-def _checkpoint(evaluator: Evaluator, own: Configuration, seed: int, folder: Path | None) -> Path | None:
-    """From which an interrupted training of a configuration goes on."""
-    return None if folder is None else folder / f".{ranking.key(evaluator, own, seed)}.checkpoint"
-
-
-def _on_all(evaluator: Evaluator, own: Configuration, seed: int, folder: Path | None) -> Score:
-    """The score of a configuration that is trained on all data, kept in the user cache; NaN where that diverges."""
-    file = cache_folder() / "evaluations" / f"full-{ranking.key(evaluator, own, seed)}.json"
-    running = Running(checkpoint=_checkpoint(evaluator, own, seed, folder))
-    try:
-        return cached(file, lambda: ranking.score(evaluator, own, evaluator.train[None], seed, running))
-    except Diverged:
-        return ranking.FAILED

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 from uuid import uuid4
@@ -64,15 +66,7 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
 
         def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
             expected = (len(context), self.horizon, context.shape[2])
-            try:
-                forecast = self.network(context)
-            except RuntimeError as error:
-                if context.shape[2] == self.channels:
-                    raise
-                raise InputError(
-                    f"student {name!r} was trained on {self.channels} channels and fails on {context.shape[2]} "
-                    f"({first_line(error)}); distil with --channels all"
-                ) from error
+            forecast = _forecast(self, self.network, context)
             found = tuple(forecast.shape) if isinstance(forecast, Tensor) else type(forecast).__name__
             require(
                 found == expected,
@@ -106,7 +100,11 @@ def load(path: str) -> type[Student]:
     if not (inspect.isclass(found) and issubclass(found, Student)):
         return wrap(found, path)
     require("training_settings" in dir(found), f"student {path!r} declares no training_settings")
-    return type(found.__name__, (found,), {"name": path, "__module__": found.__module__})
+
+    def forward(self: Student, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
+        return _forecast(self, partial(found.forward, self), context)
+
+    return type(found.__name__, (found,), {"name": path, "__module__": found.__module__, "forward": forward})
 
 
 def _imported(module: str, label: str) -> Any:
@@ -143,6 +141,24 @@ def _made(factory: Any, name: str, *size: int, **more: Any) -> nn.Module:
     require(isinstance(network, nn.Module), f"student {name!r}: expected a torch.nn.Module, got {kind}")
     require(any(p.requires_grad for p in network.parameters()), f"student {name!r}: {kind} has nothing to learn")
     return network
+
+
+def _forecast(student: Student, network: Callable[[Tensor], Any], context: Float[Tensor, "B L C"]) -> Any:
+    """What somebody else's network makes of a context, or raises, which is the reader's to mend."""
+    try:
+        return network(context)
+    except (MemoryError, InputError):
+        raise
+    except Exception as error:
+        if any(sign in str(error) for sign in OUT_OF_MEMORY):
+            raise
+        channels, reason = context.shape[2], f"{type(error).__name__}: {first_line(error)}"
+        if channels != student.channels:
+            raise InputError(
+                f"student {student.name!r} was trained on {student.channels} channels and fails on {channels} "
+                f"({reason}); distil with --channels all"
+            ) from error
+        raise InputError(f"student {student.name!r} fails on a context {tuple(context.shape)} ({reason})") from error
 
 
 def _label(factory: Any) -> str:
