@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Argument, Option
 
-from hdt.cli import bench, data, search, share, show, tune, update
+from hdt.cli import audit, bench, data, search, share, show, tune, update
 from hdt.cli.data import split_of
 from hdt.cli.terminal import (
     AsJson,
@@ -232,6 +232,7 @@ app.command()(bench.compare)
 app.command()(tune.finetune)
 app.command()(search.search)
 app.command()(update.update)
+app.command()(audit.audit)
 app.command()(share.push)
 app.command()(share.pull)
 app.command()(show.report)
