@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ from sklearn.linear_model import Ridge
 from test_moments import H, L, features_by_hand, flat, means, walk
 
 import hdt
+from hdt.maths.hypergradients import hypergradients
 from hdt.objective import Problem
-from hdt.objective.hcdc import HCDC, POOL, Joint, apart, hypergradients
+from hdt.objective.hcdc import HCDC, POOL, Joint
 from hdt.training.features import random_relu
 
-ONLY = {"raw": 0.0, "centred": 0.0, "relu": 1.0, "noise": 0.0, "features": 7, "draws": 2}
+ONLY = {"raw": 0.0, "centred": 0.0, "relu": 1.0, "noise": 0.0, "level": 0.0, "features": 7, "draws": 2}
 
 
 def hcdc(series: torch.Tensor, **options: Any) -> Ready:
@@ -29,7 +31,9 @@ def by_hand(windows: torch.Tensor, features: Joint) -> tuple[np.ndarray, np.ndar
     level = windows[:, :L].mean(dim=1, keepdim=True).numpy()
     parts = [x, level, np.ones_like(level)]
     if features.relu is not None:
-        parts.append(features_by_hand(windows.numpy(), "relu", features.relu.mix.numpy(), features.relu.bias.numpy())[0])
+        parts.append(
+            features_by_hand(windows.numpy(), "relu", features.relu.mix.numpy(), features.relu.bias.numpy())[0]
+        )
     return np.hstack(parts), y
 
 
@@ -74,34 +78,67 @@ def test_every_feature_is_in_one_group_the_last_steps_by_themselves() -> None:
     assert Joint(3, None).groups().T.tolist() == [[0, 0, 1, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 1]]
 
 
-@pytest.mark.parametrize("rows", [L + 2 * H, 40, 61])
-def test_no_horizon_that_is_held_out_is_trained_on(rows: int) -> None:
-    own = torch.arange(float(rows))[:, None]
-    fit, held = apart(own, L, H)
-    assert torch.equal(torch.cat([fit, held[L:]]), own)
-    assert len(fit) >= L + H and len(held) >= L + H
-    assert rows < 5 * H + L or len(held) - L == max(rows // 5, H)
+def stretches(real: torch.Tensor, features: Joint, count: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Windows of each stretch of time."""
+    return [by_hand(flat(torch.tensor(part)), features) for part in np.array_split(real.numpy(), count)]
 
 
-def test_what_is_known_of_all_data_is_by_the_windows_apart() -> None:
+def cross_validated(told: Any, folds: list[tuple[np.ndarray, np.ndarray]]) -> Any:
+    """The mean over windows of what ``told`` tells of windows to train on and those held out."""
+    found = []
+    for n, held in enumerate(folds):
+        own = [fold for k, fold in enumerate(folds) if k != n]
+        found.append(told(tuple(map(np.concatenate, zip(*own, strict=True))), held) * len(held[0]))
+    return sum(found) / sum(len(phi) for phi, _ in folds)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(80, 5), (47, 5), (44, 4), (2 * (L + H), 2)])
+def test_what_is_known_of_all_data_is_cross_validated_over_stretches_of_time(rows: int, count: int) -> None:
     """The real moments are checked through the errors and hypergradients they give at known penalties."""
-    real = walk(80, 3)
+    real = walk(rows, 3)
     objective = hcdc(real)
-    pieces = [flat(part) for part in apart(real, L, H)]
     assert len(objective.known.draws) == 2
     for points in objective.known.draws:
-        own, held = (by_hand(piece, points.features) for piece in pieces)
+        folds = stretches(real, points.features, count)
         assert points.errors.shape == (POOL,)
         for n in (0, POOL - 1):
-            penalty = points.penalties[n].numpy()
-            assert points.errors[n].item() == pytest.approx(held_out_error(own, held, penalty), rel=1e-8)
-            expected = differences(own, held, penalty, points.groups.numpy())
-            np.testing.assert_allclose(points.slopes[n], expected, rtol=1e-4, atol=1e-7)
-        squares = np.square(own[0]).mean(axis=0)
+            penalty, groups = points.penalties[n].numpy(), points.groups.numpy()
+            error = cross_validated(lambda own, held, d=penalty: held_out_error(own, held, d), folds)
+            assert points.errors[n].item() == pytest.approx(error, rel=1e-8)
+            slopes = cross_validated(lambda own, held, d=penalty, g=groups: differences(own, held, d, g), folds)
+            np.testing.assert_allclose(points.slopes[n], slopes, rtol=1e-4, atol=1e-7)
+        squares = np.square(np.concatenate([phi for phi, _ in folds])).mean(axis=0)
         for one in points.groups.numpy().T.astype(bool):
             relative = points.penalties[:, one] / squares[one].mean()
             assert torch.allclose(relative, relative[:, :1]) and ((relative >= 1e-3) & (relative <= 1e3)).all()
             assert relative.max() / relative.min() > 100  # drawn from all of the range
+
+
+def test_windows_held_out_are_shifted_in_expectation() -> None:
+    """Each window upwards and downwards by the deviation: the same first two moments."""
+    real = walk(80)
+    objective = hcdc(real, level=2.0, draws=1, relu=0.0, raw=1.0)
+    (points,) = objective.known.draws
+    penalty, features = points.penalties[3].numpy(), points.features
+    pieces = [flat(torch.tensor(part)) for part in np.array_split(real.numpy(), 5)]
+    folds = [by_hand(piece, features) for piece in pieces]
+
+    def error(own: tuple[np.ndarray, np.ndarray], held: tuple[np.ndarray, np.ndarray]) -> float:
+        shifted = held[0].copy(), held[0].copy()
+        for sign, phi in zip((2, -2), shifted, strict=True):
+            phi[:, L] += sign
+        return held_out_error(own, (np.concatenate(shifted), np.concatenate([held[1]] * 2)), penalty)
+
+    assert points.errors[3].item() == pytest.approx(cross_validated(error, folds), rel=1e-8)
+    synthetic = walk(20, seed=1)
+    _, slopes = hypergradients(means(features(flat(synthetic))), points.real, points.penalties[3:4], points.groups)
+    x, y = by_hand(torch.cat(pieces), features)
+    up, down = x.copy(), x.copy()
+    up[:, L] += 2
+    down[:, L] -= 2
+    every = np.concatenate([up, down]), np.concatenate([y, y])
+    expected = differences(by_hand(flat(synthetic), features), every, penalty, points.groups.numpy())
+    np.testing.assert_allclose(slopes[0], expected, rtol=1e-4, atol=1e-7)
 
 
 def test_the_loss_is_wieners_and_the_distance_at_the_points_it_draws() -> None:
@@ -110,7 +147,7 @@ def test_the_loss_is_wieners_and_the_distance_at_the_points_it_draws() -> None:
     expected = {}
     for points in objective.known.draws:
         own = by_hand(flat(synthetic[0]), points.features)
-        held = by_hand(flat(apart(real, L, H)[1]), points.features)
+        held = tuple(map(np.concatenate, zip(*stretches(real, points.features), strict=True)))
         cosines, ratios = [], []
         for n in range(POOL):
             penalty = points.penalties[n].numpy()
@@ -131,14 +168,6 @@ def test_an_iteration_looks_at_some_points_and_at_others_than_the_one_before() -
     objective, generator = hcdc(walk(80), points=2, draws=1), torch.Generator().manual_seed(0)
     synthetic = walk(20, seed=1)[None]
     assert len({objective.loss(synthetic, generator)[1]["direction"].item() for _ in range(8)}) > 4
-
-
-def test_windows_like_those_of_all_data_have_no_distance() -> None:
-    real = walk(80)
-    objective = hcdc(real, points=POOL)
-    _, terms = objective.loss(apart(real, L, H)[0][None], torch.Generator().manual_seed(0))
-    assert terms["direction"].item() == pytest.approx(0, abs=1e-9)
-    assert terms["value"].item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("options", [{}, {"relu": 0.0, "raw": 1.0}])
@@ -163,14 +192,17 @@ def test_bad_settings_are_refused_in_one_line(run: Any, csv: Any) -> None:
     result = run(*words, "--option", "least_penalty=2", "--option", "most_penalty=2")
     refused(result, "least_penalty=2 is not below most_penalty=2; give a range")
     refused(run(*words, "--option", "points=17"), "points")
-    few = ("--context", 12, "--horizon", 90, "--length", 102)
-    refused(
-        run("distill", csv, "--method", "hcdc", *few, "--split", "0.45,0.25,0.3"),
-        "objective 'hcdc' holds out a horizon of the training part, which takes 192 rows; it has .*; lower --context",
-    )
+    with pytest.raises(hdt.InputError, match=r"holds out half .* takes 204 rows and it has 180; lower --context"):
+        hdt.distill(make_frame(), method="hcdc", context=12, horizon=90, length=102, split=[0.45, 0.25, 0.3])
+
+
+def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:
+    infinite = replace(means((torch.ones(3, 2).double(), torch.ones(3, 1).double())), features=torch.ones(2, 2) * -1e9)
+    with pytest.raises(hdt.InputError, match=r"^the synthetic moments became singular; raise --option least_penalty"):
+        hypergradients(infinite.double(), infinite.double(), torch.ones(1, 2).double(), torch.eye(2).double())
 
 
 def test_a_run_cannot_be_updated(run: Any, csv: Any) -> None:
     words = ("distill", csv, "--method", "hcdc", "--context", 12, "--horizon", 6, "--length", 48)
     result = run(*words, "--option", "features=4", "--option", "draws=1", "--iterations", 1, "--state", "--out", "r")
-    refused(result, "objective 'hcdc' holds out the last rows, which would no longer be the last")
+    refused(result, "objective 'hcdc' cuts the training part into stretches, which would be others")

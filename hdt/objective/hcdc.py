@@ -11,10 +11,12 @@ networks; S_train is condensed as usual beforehand, and what is learned by the l
 discrete choices are put on continuous paths. It is about images and graphs.
 
 Ours is all else. Here whoever searches trains on S and validates on real data, so S_train is learned and L_val is real:
-the last fifth of the *training part*, whose other windows make the θ(λ) of all data (validation and test parts are
-never read). The student is a ridge regression of y − x̄ on φ = (x − x̄, x̄, 1, relu(R(x − x̄)/σ + b)), whose inverse
-Hessian is exact: with a(S), b(S) the mean moments of synthetic windows (:mod:`hdt.maths.moments`), A, B, c those of
-held-out ones, K = a + diag(d) and d the penalty of each feature,
+within the *training part*, for validation and test parts are never read. It is cut into up to five stretches of time;
+for all data, L_val sums the errors on each of a student trained on the others, for S it is that of one student on all
+of them. (One stretch alone, the last fifth, was overfitted, see recipes/LOG.md.) Validation parts drift: the windows
+of L_val are shifted by N(0, level²), in expectation. The student is a ridge regression of y − x̄ on
+φ = (x − x̄, x̄, 1, relu(R(x − x̄)/σ + b)), whose inverse Hessian is exact: with a(S), b(S) the mean moments of synthetic
+windows (:mod:`hdt.maths.moments`), A, B, c those of real ones, K = a + diag(d) and d the penalty of each feature,
 
     W = K⁻¹b     L_val = tr(WᵀAW) − 2 tr(WᵀB) + c     ∂L_val/∂λ_g = −2 Σ_{i∈g} d_i Σ_h [W ∘ K⁻¹(AW − B)]_ih
 
@@ -31,31 +33,31 @@ The loss stands beside that of :mod:`hdt.objective.wiener`, for a direction alon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from pydantic import Field
 from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
+from hdt.maths.hypergradients import hypergradients
 from hdt.maths.moments import Moments
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import BYTES, COPIES, Scored, State
 from hdt.objective.wiener import Views, Wiener, WienerOptions
-from hdt.system.errors import InputError, require
+from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
-from hdt.system.machine import one_thread
 from hdt.system.options import SIZE
-from hdt.system.parts import History, Method, Shape
+from hdt.system.parts import Method, Shape
 from hdt.training.features import Relu, centred, numbers
 
 POOL = 16  # points λ per draw of features
-HELD = 5  # of the training rows, the last of so many parts is held out
+MOST_FOLDS = 5  # stretches of the training part, each held out in turn
 
 
 class HCDCOptions(WienerOptions):
@@ -65,7 +67,7 @@ class HCDCOptions(WienerOptions):
     value: float = Field(0.0, ge=0, description="weight of the squared difference of log validation errors")
     points: int = Field(4, ge=1, le=POOL, description="λ that an iteration looks at", json_schema_extra=SIZE)
     least_penalty: float = Field(1e-3, gt=0, description="lower end of the penalties, relative")
-    most_penalty: float = Field(10.0, gt=0, description="upper end of the penalties, relative")
+    most_penalty: float = Field(1000.0, gt=0, description="upper end of the penalties, relative")
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,12 @@ class Joint:
 
 @dataclass(frozen=True)
 class Points:
-    """Points λ with what all data knows of them: penalties of the features there, the error on held-out windows and
-    its hypergradient."""
+    """Points λ with what all data knows of them: penalties of the features there, the cross-validated error and its
+    hypergradient. ``real`` are the moments of all real windows."""
 
     features: Joint
     groups: Float[Tensor, "D G"]
-    held: Moments
+    real: Moments
     penalties: Float[Tensor, "P D"]
     errors: Float[Tensor, " P"]
     slopes: Float[Tensor, "P G"]
@@ -112,18 +114,19 @@ class Calibrated(Views):
 
 
 @dataclass(frozen=True)
-class Halves:
-    """Sums of some channels over windows to train on and over those held out, for every draw of features."""
+class Folds:
+    """Sums of some channels over the windows within each of ``count`` stretches of time, for every draw of features."""
 
     context: int
     horizon: int
     drawn: Sequence[Joint]
     stride: int
+    count: int
 
     def __call__(self, own: Float[Tensor, "rows g"]) -> list[Tensor]:
         found = []
         for features in self.drawn:
-            for part in apart(own, self.context, self.horizon):
+            for part in own.tensor_split(self.count):
                 product, *others = moments.stream(part, self.context, self.horizon, features, self.stride).tensors()
                 found += [moments.half(product), *others]
         return found
@@ -159,38 +162,46 @@ class HCDC(Wiener):
 
     @classmethod
     def fixed(cls, options: Mapping[str, Any]) -> str | None:
-        return f"objective {cls.name!r} holds out the last rows, which would no longer be the last"
+        return f"objective {cls.name!r} cuts the training part into stretches, which would be others"
 
     def prepare(self, series: Real) -> Calibrated:
         context, horizon = self.problem.context, self.problem.horizon
-        rows = context + 2 * horizon
-        longest = series.shape[0] - int(starts(series).min())
+        size, longest = context + horizon, series.shape[0] - int(starts(series).min())
+        count = min(MOST_FOLDS, longest // size)
         require(
-            longest >= rows,
-            f"objective {self.name!r} holds out a horizon of the training part, which takes {rows} rows; it has "
-            f"{longest}; lower --context or --horizon",
+            count >= 2,
+            f"objective {self.name!r} holds out half of the training part, or less: that takes {2 * size} rows and it "
+            f"has {longest}; lower --context or --horizon",
         )
         generator = torch.Generator().manual_seed(0)  # as of Wiener, whose features these are
         drawn = [Joint(context, relu) for relu in self.drawn(generator, series.device)] or [Joint(context, None)]
-        total = sum((series.shape[0] - start) * len(own) for start, own in groups(series, rows))
-        statistic = Halves(context, horizon, drawn, -(-total // self.options.most_windows))
-        known = [numbers([joint.relu]) if joint.relu else [] for joint in drawn]
-        facts, tensors = [context, horizon, len(drawn), statistic.stride], [one for part in known for one in part]
-        told = summed(series, rows, statistic, lambda: fingerprint(facts, tensors, code=[Halves, Joint, Relu]))
-        sums = [told[8 * n : 8 * n + 8] for n in range(len(drawn))]
-        draws = [self.points(joint, own, generator) for joint, own in zip(drawn, sums, strict=True)]
+        total = sum((series.shape[0] - start) * len(own) for start, own in groups(series, count * size))
+        statistic = Folds(context, horizon, drawn, -(-total // self.options.most_windows), count)
+        facts = [context, horizon, len(drawn), statistic.stride, count]
+        known = numbers([joint.relu for joint in drawn if joint.relu is not None])
+        told = summed(series, count * size, statistic, lambda: fingerprint(facts, known, code=[Folds, Joint, Relu]))
+        every = [Moments.of([moments.whole(told[n]), *told[n + 1 : n + 4]]) for n in range(0, len(told), 4)]
+        draws = [self.points(joint, every[n * count : (n + 1) * count], generator) for n, joint in enumerate(drawn)]
         return Calibrated(**vars(super().prepare(series)), draws=draws)
 
-    def points(self, features: Joint, sums: Sequence[Tensor], generator: torch.Generator) -> Points:
-        """Points for these features, by sums over windows to train on and over those held out."""
-        fit, held = (Moments.of([moments.whole(own[0]), *own[1:]]).means() for own in (sums[:4], sums[4:]))
-        member = features.groups().to(fit.features)
+    def points(self, features: Joint, folds: Sequence[Moments], generator: torch.Generator) -> Points:
+        """Points for these features, by cross-validation: ``folds`` are sums over windows of each stretch."""
+        every, held = reduce(add, folds), [self.drifted(fold) for fold in folds]
+        real, member = every.means(), features.groups().to(every.features)
         least, most = self.options.least_penalty, self.options.most_penalty
-        spread = torch.rand(POOL, member.shape[1], generator=generator, dtype=torch.float64).to(member)
-        relative = least * (most / least) ** spread
-        scale = fit.features.diagonal() @ member / member.sum(dim=0)
-        penalties = (relative * scale) @ member.T
-        return Points(features, member, held, penalties, *hypergradients(fit, held, penalties, member))
+        places = torch.rand(POOL, member.shape[1], generator=generator, dtype=torch.float64).to(member)
+        scale = real.features.diagonal() @ member / member.sum(dim=0)
+        penalties = (least * (most / least) ** places * scale) @ member.T
+        rests = [reduce(add, [fold for fold in folds if fold is not own]).means() for own in folds]
+        told = [hypergradients(rest, own, penalties, member) for rest, own in zip(rests, held, strict=True)]
+        errors, slopes = (torch.stack(part).sum(dim=0) / every.count for part in zip(*told, strict=True))
+        return Points(features, member, self.drifted(real), penalties, errors, slopes)
+
+    def drifted(self, real: Moments) -> Moments:
+        """The expectation of these moments when every window is shifted by N(0, ``level``²), which x̄ alone sees."""
+        product = real.features.clone()
+        product[self.problem.context, self.problem.context] += real.count * self.options.level**2
+        return replace(real, features=product)
 
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
         assert isinstance(known, Calibrated)
@@ -200,7 +211,7 @@ class HCDC(Wiener):
         points = known.draws[int(torch.randint(len(known.draws), (), generator=generator))]
         chosen = torch.randperm(POOL, generator=generator)[: self.options.points].to(flat.device)
         own = moments.window_moments([points.features(flat)]).means().double()
-        errors, slopes = hypergradients(own, points.held, points.penalties[chosen], points.groups)
+        errors, slopes = hypergradients(own, points.real, points.penalties[chosen], points.groups)
         direction = (1 - torch.cosine_similarity(slopes, points.slopes[chosen], dim=1, eps=1e-12)).mean()
         value = (errors / points.errors[chosen]).log().square().mean()
         total = total + self.options.direction * direction + self.options.value * value
@@ -209,29 +220,3 @@ class HCDC(Wiener):
     def graph_bytes(self, instances: int, channels: int) -> int:
         size = self.problem.context + 2 + (self.options.features if self.options.relu else 0)
         return super().graph_bytes(instances, channels) + 2 * BYTES * COPIES * self.options.points * size**2
-
-
-def apart(own: Float[Tensor, "rows g"], context: int, horizon: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on, and the rows after them with the context before: no horizon of the second is in the first."""
-    rows = len(own)
-    cut = max(rows - max(rows // HELD, horizon), context + horizon)
-    return own[:cut], own[cut - context :]
-
-
-def hypergradients(
-    fit: Moments, held: Moments, penalties: Float[Tensor, "P D"], member: Float[Tensor, "D G"]
-) -> tuple[Float[Tensor, " P"], Float[Tensor, "P G"]]:
-    """For each row of penalties the mean squared error, summed over a horizon, on held-out windows of the ridge
-    regression on others, and its derivatives with respect to the logarithms of the penalties of groups.
-
-    ``fit`` and ``held`` are mean moments. Raises :class:`hdt.system.errors.InputError`.
-    """
-    with one_thread():
-        factor, info = torch.linalg.cholesky_ex(fit.features + penalties.diag_embed())
-    if info.any():
-        raise InputError("the synthetic moments became singular; raise --option least_penalty or lower --learning-rate")
-    weights = torch.cholesky_solve(fit.cross.expand(len(penalties), -1, -1), factor)
-    gap = held.features @ weights - held.cross
-    errors = (weights * (gap - held.cross)).sum(dim=(1, 2)) + held.target
-    adjoint = torch.cholesky_solve(gap, factor)
-    return errors, -2 * (penalties * (adjoint * weights).sum(dim=2)) @ member
