@@ -16,6 +16,7 @@ import hdt
 from hdt.maths.hypergradients import hypergradients
 from hdt.objective import Problem
 from hdt.objective.hcdc import HCDC, POOL, Joint
+from hdt.objective.wiener import Wiener
 from hdt.training.features import random_relu
 
 ONLY = {"raw": 0.0, "centred": 0.0, "relu": 1.0, "noise": 0.0, "level": 0.0, "features": 7, "draws": 2}
@@ -206,3 +207,9 @@ def test_a_run_cannot_be_updated(run: Any, csv: Any) -> None:
     words = ("distill", csv, "--method", "hcdc", "--context", 12, "--horizon", 6, "--length", 48)
     result = run(*words, "--option", "features=4", "--option", "draws=1", "--iterations", 1, "--state", "--out", "r")
     refused(result, "objective 'hcdc' cuts the training part into stretches, which would be others")
+
+
+def test_the_memory_of_a_loss_is_that_of_wiener_and_of_the_matrices_of_its_points() -> None:
+    options = {"features": 7, "points": 3}
+    plain, own = (kind(kind.Options.of(options), Problem(L, H, 20)).graph_bytes(2, 5) for kind in (Wiener, HCDC))
+    assert own - plain == 8 * 10 * 3 * (L + 2 + 7) ** 2
