@@ -21,7 +21,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
+tables: $(INSTALLED)  # of the pages, from the errors in recipes/results
 	$(BIN)/python recipes/tables.py
 
 mutate: $(INSTALLED)  # which edits of the maths no test notices; hours, but SAMPLE=400 for a few; goes on where it was
