@@ -7,8 +7,10 @@ A block with a title is a file and is written there; a pyproject.toml makes a di
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +21,13 @@ from typing import Any, NamedTuple
 import pytest
 from conftest import Result
 
+from hdt.distillation import config
 from hdt.distillation.methods import METHODS
+from hdt.evaluation import figures
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
+from hdt.run import report
+from hdt.selection import leaderboard
 from hdt.students import STUDENTS, Training
 
 ROOT = Path(__file__).parent.parent
@@ -54,13 +60,17 @@ TABLE = next(block.code for block in BLOCKS["docs/start.md"] if block.language =
 
 
 def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two iterations and few features for every method, one epoch for every student of hdt."""
+    """Two iterations, short windows and few features for every method, one epoch for students of hdt, empty pictures."""
     quick = {}
     for name, method in METHODS.items():
         fields = OBJECTIVES[method.objective].Options.model_fields
         small = {option: value for option, value in SMALL.items() if option in fields}
         quick[name] = replace(method, iterations=min(method.iterations, 2), options={**method.options, **small})
     monkeypatch.setitem(METHODS.__dict__, "_found", quick)
+    monkeypatch.setattr(config, "DEFAULT_CONTEXT", 24)
+    monkeypatch.setattr(config, "DEFAULT_HORIZON", 12)
+    for module in (report, figures, leaderboard):
+        monkeypatch.setattr(module, "png", lambda *_: b"")
     for student in STUDENTS.values():
         monkeypatch.setattr(student, "training_settings", Training(lr=5e-3, epochs=1, min_steps=5))
 
@@ -133,5 +143,30 @@ def test_few_blocks_are_left_out_and_say_why() -> None:
 
 def test_a_page_shows_how_every_kind_of_model_is_trained() -> None:
     page = [block for block in BLOCKS["docs/tasks/models.md"] if block.language == "python"]
-    assert len(page) == 9 and all(len(block.code.splitlines()) <= 10 for block in page)
+    assert len(page) == 9 and all(len(block.code.splitlines()) <= 10 for block in page[1:])
     assert {block.reason for block in page} >= {"lightgbm", "neuralforecast", "gluonts"}
+
+
+def built(folder: Path, config: str = "") -> subprocess.CompletedProcess[str]:
+    """The site, as ``make docs`` builds it, with lines added to its settings."""
+    if find_spec("mkdocs") is None:
+        pytest.skip("mkdocs is not installed; make setup does it")
+    settings = folder / "mkdocs.yml"
+    paths = f"docs_dir: {ROOT}/docs\nhooks: [{ROOT}/docs/hooks.py]\n"
+    settings.write_text(f"INHERIT: {ROOT}/mkdocs.yml\n{paths}{config}", encoding="utf-8")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(settings)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_the_site_builds_without_a_warning_and_draws_formulas(tmp_path: Path) -> None:
+    done = built(tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "methods" / "wiener.html").read_text(encoding="utf-8")
+    assert "<math" in page and "arithmatex" not in page
+    assert ":func:" not in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_loads_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    done = built(tmp_path, "extra_javascript: ['https://example.org/a.js']\n")
+    assert done.returncode != 0 and "loads from elsewhere" in done.stderr + done.stdout
