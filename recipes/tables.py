@@ -135,7 +135,9 @@ def brief(name: str, *methods: str) -> str:
         known = published.mse(entry.name, method, student, **where)
         spread = f"{own['mse'].mean():.3f} ± {own['mse'].std():.3f}"
         stored = f"{own['floats'].max():,.0f}" if own["floats"].max() > 0 else "all"
-        lines.append([method, spread, f"{own['mse'].mean() / full:.3f}×", "" if known is None else f"{known:.3f}", stored])
+        lines.append(
+            [method, spread, f"{own['mse'].mean() / full:.3f}×", "" if known is None else f"{known:.3f}", stored]
+        )
     return markdown(["trained on", f"{student}, test MSE", "to full", "published", "numbers"], lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -147,26 +149,26 @@ def test_a_page_shows_how_every_kind_of_model_is_trained() -> None:
     assert {block.reason for block in page} >= {"lightgbm", "neuralforecast", "gluonts"}
 
 
-def built(folder: Path, config: str = "") -> subprocess.CompletedProcess[str]:
-    """The site, as ``make docs`` builds it, with lines added to its settings."""
+def test_the_site_builds_without_a_warning_and_draws_formulas(tmp_path: Path) -> None:
     if find_spec("mkdocs") is None:
         pytest.skip("mkdocs is not installed; make setup does it")
-    settings = folder / "mkdocs.yml"
-    paths = f"docs_dir: {ROOT}/docs\nhooks: [{ROOT}/docs/hooks.py]\n"
-    settings.write_text(f"INHERIT: {ROOT}/mkdocs.yml\n{paths}{config}", encoding="utf-8")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(settings)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
-def test_the_site_builds_without_a_warning_and_draws_formulas(tmp_path: Path) -> None:
-    done = built(tmp_path)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    page = (tmp_path / "site" / "methods" / "wiener.html").read_text(encoding="utf-8")
+    page = (tmp_path / "methods" / "wiener.html").read_text(encoding="utf-8")
     assert "<math" in page and "arithmatex" not in page
-    assert ":func:" not in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    assert ":func:" not in (tmp_path / "api.html").read_text(encoding="utf-8")
 
 
-def test_a_page_that_loads_from_elsewhere_is_refused(tmp_path: Path) -> None:
-    done = built(tmp_path, "extra_javascript: ['https://example.org/a.js']\n")
-    assert done.returncode != 0 and "loads from elsewhere" in done.stderr + done.stdout
+@pytest.mark.parametrize(
+    "tag", ['<script src="https://example.org/a.js">', "<link rel=stylesheet href=//example.org/a.css>"]
+)
+def test_a_page_that_loads_from_elsewhere_is_refused(tag: str) -> None:
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed")
+    hook = runpy.run_path(str(ROOT / "docs" / "hooks.py"))["on_post_page"]
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="start.md"))
+    with pytest.raises(Exception, match=r"start\.md loads from elsewhere"):
+        hook(f"<p>{tag}</p>", page=page)
+    link = '<a href="https://example.org">'
+    assert hook(link, page=page) == link
