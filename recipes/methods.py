@@ -1,7 +1,7 @@
 """Draws what every method makes of one table: `python recipes/methods.py` writes docs/methods/METHOD.png.
 
-The table is that of docs/start.md, the settings are those of `hdt distill load.csv --method METHOD`, seed 0. Names after
-the command draw these methods alone.
+The table is that of docs/start.md, the settings are those of `hdt distill load.csv --method METHOD`, seed 0. Names
+after the command draw these methods alone.
 """
 
 from __future__ import annotations

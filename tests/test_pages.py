@@ -1,8 +1,8 @@
 """Every block of Python and every command of README.md and docs/ runs, on quick settings.
 
-The blocks of a page share a folder, which holds the table of docs/start.md and the tiny Moirai, and the names of Python.
-A block with a title is a file and is written there; a pyproject.toml makes a distribution of it. Before a block may stand
-``<!-- not run: REASON -->``, or ``<!-- needs: PACKAGE -->``: then it runs where that is installed.
+The blocks of a page share a folder, which holds the table of docs/start.md and the tiny Moirai, and the names of
+Python. A block with a title is a file and is written there; a pyproject.toml makes a distribution of it. Before a block
+may stand ``<!-- not run: REASON -->``, or ``<!-- needs: PACKAGE -->``: then it runs where that is installed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ TABLE = next(block.code for block in BLOCKS["docs/start.md"] if block.language =
 
 
 def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two iterations, short windows and few features for every method, one epoch for students of hdt, empty pictures."""
+    """Two iterations, short windows and few features for every method, one epoch for students, empty pictures."""
     quick = {}
     for name, method in METHODS.items():
         fields = OBJECTIVES[method.objective].Options.model_fields
