@@ -1,7 +1,7 @@
-"""Draws what every method makes of one table: `python recipes/methods.py` writes docs/methods/METHOD.png.
+"""Draws what methods make of one table: `python recipes/methods.py` writes the docs/methods/METHOD.png that are there.
 
 The table is that of docs/start.md, the settings are those of `hdt distill load.csv --method METHOD`, seed 0. Names
-after the command draw these methods alone.
+after the command draw these methods, new ones too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from matplotlib.figure import Figure
 
 import hdt
-from hdt.distillation.methods import METHODS
 from hdt.maths import spectrum
 from hdt.run.pictures import REAL, SYNTHETIC, png
 
@@ -59,7 +58,7 @@ def picture(distilled: hdt.Distilled) -> Figure:
 
 if __name__ == "__main__":
     frame = table()
-    for method in sys.argv[1:] or METHODS:
+    for method in sys.argv[1:] or sorted(path.stem for path in (DOCS / "methods").glob("*.png")):
         distilled = hdt.distill(frame, method=method)
         (DOCS / "methods" / f"{method}.png").write_bytes(png(picture(distilled), dpi=90))
         print(method, round(distilled.info.seconds, 1), "s", flush=True)
