@@ -71,6 +71,8 @@ def quicken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS.__dict__, "_found", quick)
     monkeypatch.setattr(config, "DEFAULT_CONTEXT", 24)
     monkeypatch.setattr(config, "DEFAULT_HORIZON", 12)
+    for constant, value in {"score.WINDOWS": 4, "score.SAMPLES": 10, "pretrained.VALIDATION_WINDOWS": 8}.items():
+        monkeypatch.setattr(f"hdt.tuning.{constant}", value)
     for module in (report, figures, leaderboard):
         monkeypatch.setattr(module, "png", lambda *_: b"")
     for student in STUDENTS.values():
