@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint tables mutate gpu setup clean
+.PHONY: demo test lint tables docs mutate gpu setup clean
 
 demo: $(INSTALLED)
 	$(BIN)/hdt distill co2 --out runs/demo --force
@@ -21,8 +21,11 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-tables: $(INSTALLED)  # of the READMEs, from the errors in recipes/results
+tables: $(INSTALLED)  # of the pages, from the errors in recipes/results
 	$(BIN)/python recipes/tables.py
+
+docs: $(INSTALLED)  # the site, into site/, without network; a broken link or a page that loads from elsewhere ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 mutate: $(INSTALLED)  # which edits of the maths no test notices; hours, but SAMPLE=400 for a few; goes on where it was
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mutate]'
@@ -37,9 +40,9 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hdt needs Python 3.10 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,hub,moirai,neuralforecast,ray,search,view]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hub,moirai,neuralforecast,ray,search,view]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps uni2ts
 	@touch $@
 
 clean:
-	rm -rf .venv runs dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs dist site mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

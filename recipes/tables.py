@@ -1,11 +1,12 @@
-"""The tables of README.md and recipes/README.md, written from the per-seed errors in recipes/results/.
+"""The tables of README.md, docs/results.md and recipes/README.md, written from the per-seed errors in recipes/results/.
 
     python recipes/tables.py                      # make tables: write them
     python recipes/tables.py keep FOLDER COMMIT   # take up FOLDER/cells.csv of a hdt compare that ran at COMMIT; a
                                                   # suffix of the file's name may follow, such as -rivals
 
 A table stands between `<!-- table: KIND NAME… -->` and `<!-- end -->`; KIND is one of `errors` (a method per line, a
-student per column), `paired` (differences to the best method) and `mean` (ratio to full data, a data set per column).
+student per column), `paired` (differences to the best method), `mean` (ratio to full data, a data set per column),
+`brief` (the named methods of one comparison beside what is published) and `others` (`errors` of all but those named).
 The first line of a CSV is the command that makes it again.
 """
 
@@ -23,7 +24,7 @@ from hdt.evaluation import published
 from hdt.evaluation.paired import REFERENCES, behind_best, ratios, readable
 
 HERE = Path(__file__).resolve().parent
-PAGES = (HERE.parent / "README.md", HERE / "README.md")
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "results.md", HERE / "README.md")
 BLOCK = re.compile(r"(<!-- table: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 SIZES = ("length", "context", "horizon")
 SAME = ("data", "length", "context", "horizon", "validation", "protocol")
@@ -120,7 +121,35 @@ def mean(*names: str) -> str:
     return markdown(["method", *table.columns], lines)
 
 
-KINDS = {"errors": errors, "paired": paired, "mean": mean}
+def brief(name: str, *methods: str) -> str:
+    """Test MSE of these methods with the first student beside what the HDT paper prints, and numbers trained on."""
+    found = cells(name)
+    first = found.iloc[0]
+    student, where = str(first["student"]), {key: int(first[key]) for key in ("length", "context", "horizon")}
+    entry = registry.entry(str(first["data"]))
+    found = found[found["student"] == student]
+    full = found.loc[found["method"] == "full", "mse"].mean()
+    lines = []
+    for method in methods:
+        own = found[found["method"] == method]
+        known = published.mse(entry.name, method, student, **where)
+        spread = f"{own['mse'].mean():.3f} ± {own['mse'].std():.3f}"
+        stored = f"{own['floats'].max():,.0f}" if own["floats"].max() > 0 else "all"
+        lines.append(
+            [method, spread, f"{own['mse'].mean() / full:.3f}×", "" if known is None else f"{known:.3f}", stored]
+        )
+    return markdown(["trained on", f"{student}, test MSE", "to full", "published", "numbers"], lines)
+
+
+def others(*shown: str) -> str:
+    """The errors of every comparison but those named, each under its name and command."""
+    found = [path for path in sorted((HERE / "results").glob("*.csv")) if path.stem not in shown]
+    commands = [path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for path in found]
+    parts = [f"\n### {path.stem}\n\n`{own}`\n\n{errors(path.stem)}" for path, own in zip(found, commands, strict=True)]
+    return "".join(parts) + "\n"
+
+
+KINDS = {"errors": errors, "paired": paired, "mean": mean, "brief": brief, "others": others}
 
 
 def rewritten(text: str) -> str:

@@ -1,7 +1,8 @@
-"""README.md and recipes/README.md print what recipes/results/ holds."""
+"""README.md, docs/results.md and recipes/README.md print what recipes/results/ holds."""
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "recipes" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "recipes" / "README.md")
 RESULTS = sorted((ROOT / "recipes" / "results").glob("*.csv"))
 
 
@@ -24,6 +25,14 @@ def test_tables_agree_with_the_results(tables: dict[str, Any], page: Path) -> No
     text = page.read_text(encoding="utf-8")
     assert "<!-- table: " in text
     assert tables["rewritten"](text) == text, "run 'make tables'"
+
+
+def test_the_results_page_leaves_no_comparison_out() -> None:
+    text = PAGES[1].read_text(encoding="utf-8")
+    (others,) = re.findall("<!-- table: others ([^>]+) -->", text)
+    shown = set(re.findall("<!-- table: errors ([^ ]+) -->", text))
+    assert set(others.split()) == shown
+    assert shown | set(re.findall("^### (.+)$", text, re.MULTILINE)) == {path.stem for path in RESULTS}
 
 
 def test_a_figure_changed_by_hand_is_noticed(tables: dict[str, Any]) -> None:

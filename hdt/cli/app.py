@@ -85,8 +85,8 @@ def distill(
     acf_weight: Annotated[float | None, Option(help="Weight of the PSD gap that bounds the ACF gap.")] = None,
     context: Annotated[int | None, Option(help="L, steps a student sees.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps a student forecasts.")] = None,
-    parameterization: Annotated[str | None, Option(help="What is learned; see the README.")] = None,
-    objective: Annotated[str | None, Option(help="What is matched; see the README.")] = None,
+    parameterization: Annotated[str | None, Option(help="What is learned; see docs/methods.")] = None,
+    objective: Annotated[str | None, Option(help="What is matched; see docs/methods.")] = None,
     backbone: Annotated[str | None, Option(help="Student whose gradients are matched.")] = None,
     start: Annotated[
         str | None,

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -108,7 +108,7 @@ class Wiener(Objective[Views]):
 
     name = "wiener"
     by_blocks = True
-    Options = WienerOptions
+    Options: ClassVar[type[WienerOptions]] = WienerOptions
     citation = """@software{hdt_wiener,
   title = {hdt: the Wiener objective for time series distillation},
   year  = {2026}

@@ -4,7 +4,7 @@ They take windows of single series, [B·C, L, 1], or of all series, [B, L, n_ser
 and scale window by window (``scaler_type``). Theirs would be the absolute error, a fixed number of steps and one
 learning rate; here it is the squared error, and epoch and rate are chosen on validation data, around the rate that is
 the model's default, as for every student. To train as they do: ``NeuralForecast.fit`` on ``to_long()``
-(recipes/models.md).
+(docs/tasks/models.md).
 """
 
 from __future__ import annotations
