@@ -188,7 +188,7 @@ WRONG = {
     "fewer": (lambda new: new[["load"]], "lacks 'wind'; give the 2 columns"),
     "others": (lambda new: new.rename(columns={"wind": "sun"}), "lacks 'wind' and has 'sun', which is new"),
     "short": (lambda new: new.iloc[:2], "2 rows are too few"),
-    "holes": (lambda new: new.assign(wind=new["wind"].where(np.arange(100) >= 50)), "misses 50.0%"),
+    "empty": (lambda new: new.assign(wind=np.nan), "misses 100.0%"),
 }
 
 
