@@ -19,6 +19,11 @@ REQUEST: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def short_trainings() -> None:
+    """Not here: other processes would not see it."""
+
+
 def test_several_processes_compute_what_one_does_and_a_killed_one_loses_nothing(frame: pd.DataFrame) -> None:
     def kill(label: str, done: int, total: int) -> None:
         if done:
