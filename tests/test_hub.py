@@ -171,6 +171,8 @@ def test_a_version_replaces_another_only_when_asked_and_nothing_foreign(folder: 
 def test_the_licence_of_the_source_binds(folder: Path, server: Stub, run: Any) -> None:
     refused(run("push", str(folder), "me/load"), "under which licence is load.csv?")
     refused(run("push", str(folder), "me/load", "--license", "cc-by-nd-4.0"), "allows unmodified copies only")
+    refused(run("push", str(folder), "me/load", "--license", "--dry-run"), "licence '--dry-run': expected a name")
+    refused(run("push", str(folder), "me/load", "--license", ""), "licence '': expected a name")
     assert server.asked == []
     told = json.loads(run("push", str(folder), "me/load", "--license", "our own terms", "--dry-run", "--json").out)
     assert told["license"] == "our own terms" and told["pushed"] is False and server.asked == []

@@ -72,6 +72,7 @@ def licence_of(distilled: Distilled, given: str | None, private: bool) -> str:
     Raises :class:`InputError` where neither tells, and for one that forbids to hand on what was changed, unless the
     repository is ``private``.
     """
+    require(given is None or bool(re.match(r"\w", given)), f"licence {given!r}: expected a name, such as cc-by-4.0")
     data = distilled.info.data
     entry = find(data.source or "") or find(data.name)
     known = None if entry is None or entry.licence == "none stated" else entry.licence
