@@ -13,12 +13,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 
 import hdt
-from hdt.maths import spectrum
-from hdt.run.pictures import REAL, SYNTHETIC, png
+from hdt.run.pictures import REAL, SYNTHETIC, middle, png, powers
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -34,16 +32,12 @@ def table() -> pd.DataFrame:
 
 def picture(distilled: hdt.Distilled) -> Figure:
     """Channel ``load``: the first synthetic sequence beside a real one, and amplitudes of both."""
-    assert distilled.panel is not None
-    length = distilled.info.settings.length
-    real = distilled.panel.original("train", slice(1))[:, 0]
-    middle = real[(len(real) - length) // 2 :][:length]
-    power = spectrum.mean_spectrum(torch.tensor(distilled.panel.block("train", range(1))), length).power
-    own = spectrum.psd(torch.tensor(distilled.values[:, :, :1]).double()).mean(0)
+    length, real, (own, power) = distilled.info.settings.length, middle(distilled, 1), powers(distilled, 1)
+    assert real is not None and power is not None
     figure = Figure(figsize=(9, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     days = np.arange(length) / 24
-    left.plot(days, middle, color=REAL, lw=0.9, label="real")
+    left.plot(days, real[:, 0], color=REAL, lw=0.9, label="real")
     left.plot(days, distilled.original[0][:, 0], color=SYNTHETIC, lw=0.9, label=f"{distilled.info.settings.method}")
     left.set_xlabel("days", fontsize=8)
     right.semilogy(power.sqrt()[:, 0], color=REAL, lw=1.4)

@@ -14,6 +14,7 @@ from conftest import make_frame, refused
 
 import hdt
 from hdt.evaluation import audit
+from hdt.maths.windows import spread
 from hdt.run.distilled import Distilled
 
 SMALL = {"length": 48, "context": 12, "horizon": 6, "iterations": 3, "method": "wiener", "options": {"draws": 1}}
@@ -30,7 +31,7 @@ def test_distances_are_those_of_all_pairs(distilled: Distilled) -> None:
     apart = [
         min(np.sqrt(((one - other) ** 2).mean()) for u, other in enumerate(every) if abs(t - u) >= 18)
         for t, one in enumerate(every)
-        if t in set(np.linspace(0, len(every) - 1, 256).astype(int))
+        if t in set(spread(len(every), 256).tolist())
     ]
     own = [distilled.values[0, t : t + 18] for t in range(31)]
     made = [min(np.sqrt(((one - other) ** 2).mean()) for other in every) for one in own]

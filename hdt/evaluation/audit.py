@@ -15,7 +15,6 @@ guesses. It is that of the method with these settings on this data, not of the r
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -23,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from hdt.data.series import Panel
+from hdt.evaluation.paired import interval
 from hdt.evaluation.protocol import WatchTraining
+from hdt.maths.windows import spread, windows
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.run.plan import LittleCompression
@@ -109,10 +110,7 @@ def audit(
         scores[n] = evidence(made, panel, blocks)
     if watch is not None:
         watch("done", shadows, shadows)
-    areas = attack(scores, member)
-    spread = stats.t.ppf(0.975, shadows - 1) * areas.std(ddof=1) / math.sqrt(shadows)
-    mean = float(areas.mean())
-    return Audit(synthetic, real, nearer, mean, mean - float(spread), mean + float(spread), shadows, blocks)
+    return Audit(synthetic, real, nearer, *interval(attack(scores, member)), shadows, blocks)
 
 
 def nearness(distilled: Distilled, panel: Panel) -> tuple[Nearness, Nearness, float]:
@@ -126,7 +124,7 @@ def nearness(distilled: Distilled, panel: Panel) -> tuple[Nearness, Nearness, fl
     if pooled:  # single channels
         own = own.transpose(0, 2, 1)[..., None].reshape(-1, size, 1)
     own = own.reshape(len(own), -1)
-    among, asked = (_spread(places * (len(drawn) if pooled else 1), most) for most in (MOST_REAL, ASKED))
+    among, asked = (spread(places * (len(drawn) if pooled else 1), most).numpy() for most in (MOST_REAL, ASKED))
 
     def real_windows(which: np.ndarray) -> np.ndarray:
         rows = (which % places)[:, None] + np.arange(size)
@@ -134,7 +132,7 @@ def nearness(distilled: Distilled, panel: Panel) -> tuple[Nearness, Nearness, fl
         return found.reshape(len(which), -1)
 
     every = real_windows(among)
-    made = nearest(own[_spread(len(own), ASKED)], every)
+    made = nearest(own[spread(len(own), ASKED).numpy()], every)
     apart = np.abs((asked % places)[:, None] - among % places) >= size
     real = nearest(real_windows(asked), every, apart)
     real = real[np.isfinite(real)]
@@ -215,12 +213,7 @@ def _half(blocks: int, generator: np.random.Generator) -> Bool[np.ndarray, " blo
 
 
 def _windows(series: Float[np.ndarray, "N M C"], size: int) -> Float[np.ndarray, "n size C"]:
-    view = np.lib.stride_tricks.sliding_window_view(series, size, axis=1)  # [N, n, C, size]
-    return view.transpose(0, 1, 3, 2).reshape(-1, size, series.shape[2])
-
-
-def _spread(count: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+    return windows(torch.as_tensor(series), size, 0).flatten(0, 1).numpy()
 
 
 def _told(distances: Float[np.ndarray, " n"]) -> Nearness:

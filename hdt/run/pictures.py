@@ -84,14 +84,9 @@ def _grid(distilled: Synthetic, paint: Callable[[Axes, int], None], xlabel: str)
 
 
 def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
-    info, panel = distilled.info, distilled.panel
+    info, real = distilled.info, middle(distilled)
     synthetic = distilled.original
     time = timeaxis.unit(info.data.step, info.settings.length)[0] * np.arange(info.settings.length)
-    real = None
-    if panel is not None and info.settings.channels is None:
-        train = panel.original("train", slice(MOST_CHANNELS))
-        start = (len(train) - info.settings.length) // 2  # the middle: no choice that could flatter
-        real = train[start : start + info.settings.length]
 
     def paint(ax: Axes, c: int) -> None:
         if real is not None:
@@ -100,6 +95,19 @@ def _series_axes(distilled: Synthetic) -> Callable[[Axes, int], None]:
             ax.plot(time, sequence[:, c], color=SYNTHETIC, lw=0.9, label=None if n else "synthetic")
 
     return paint
+
+
+def middle(distilled: Synthetic, most: int = MOST_CHANNELS) -> np.ndarray | None:
+    """The middle real sub-series [M, C] of the first channels, a choice that cannot flatter, in original units.
+
+    None without the real data, or where synthetic channels stand for several.
+    """
+    panel, settings = distilled.panel, distilled.info.settings
+    if panel is None or settings.channels is not None:
+        return None
+    train = panel.original("train", slice(most))
+    start = (len(train) - settings.length) // 2
+    return train[start : start + settings.length]
 
 
 def powers(distilled: Synthetic, most: int = MOST_CHANNELS) -> tuple[Tensor, Tensor | None]:

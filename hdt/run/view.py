@@ -10,7 +10,7 @@ import numpy as np
 
 from hdt.maths import spectrum
 from hdt.run import timeaxis
-from hdt.run.pictures import MARK, REAL, SYNTHETIC, powers
+from hdt.run.pictures import MARK, REAL, SYNTHETIC, middle, powers
 from hdt.run.records import EvaluationRow, read_evaluation
 from hdt.system import folders
 from hdt.system.errors import InputError
@@ -80,15 +80,11 @@ def draw(distilled: Synthetic, rows: list[EvaluationRow]) -> Any:
 
 def _channels(distilled: Synthetic, count: int) -> list[list[tuple[dict[str, int], dict[str, Any]]]]:
     """The traces of every channel, each with its place."""
-    info, panel, length = distilled.info, distilled.panel, distilled.info.settings.length
+    info, length = distilled.info, distilled.info.settings.length
     steps, lags = np.arange(length), np.arange(length // 2 + 1)
     time, lag = (timeaxis.unit(info.data.step, n)[0] * own for n, own in ((length, steps), (length // 2, lags)))
     synthetic, real = powers(distilled, count)
-    segment = None
-    if panel is not None and info.settings.channels is None:
-        train = panel.original("train", slice(count))
-        start = (len(train) - length) // 2  # the middle: no choice that could flatter
-        segment = train[start : start + length]
+    segment = middle(distilled, count)
     covariances = [None if p is None else spectrum.autocovariance(p, length).numpy()[lags] for p in (synthetic, real)]
     found = []
     for c in range(count):
