@@ -28,6 +28,7 @@ QUICK = {
     "harmonic": {"iterations": 30, "segments": 32, "k": 6},
     "gradient": {"iterations": 30, "segments": 32},
     "wiener": {"iterations": 60, "features": 16, "draws": 1},
+    "harmonic-wiener": {"iterations": 60, "features": 16, "draws": 1},
     "hcdc": {"iterations": 30, "features": 16, "draws": 1, "points": 2},
     "dc": {"iterations": 30, "learning_rate": 0.05, "matches": 1},
     "mtt": EXPERTS,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import Ready
@@ -10,6 +11,8 @@ from hdt.maths import spectrum
 from hdt.objective import OBJECTIVES, Known, Problem
 from hdt.objective.gradient import GradientMatching, _sample
 from hdt.objective.harmonic import HarmonicMatching
+from hdt.objective.harmonic_wiener import HarmonicWiener
+from hdt.objective.wiener import Wiener
 from hdt.start import random_phases, real_segments
 from hdt.students import build
 from hdt.system.errors import InputError
@@ -211,6 +214,54 @@ def test_the_terms_of_the_loss_are_weighed_and_named() -> None:
     )
 
 
+LITTLE = {"features": 5, "draws": 2}
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_harmonic_wiener_is_the_loss_of_wiener_and_the_gap_of_root_mean_square_amplitudes(k: int | None) -> None:
+    """The gap by NumPy, from spectra of the sub-series one by one: one in every step, for 12 // 8 = 1."""
+    problem, real, synthetic = Problem(4, 3, 12), double(40, 2), double(2, 12, 2, seed=1)
+    own = Ready(HarmonicWiener(HarmonicWiener.Options(k=k, lam=0.7, **LITTLE), problem), real)
+    alone = Ready(Wiener(Wiener.Options(**LITTLE), problem), real)
+    loss, terms = own.loss(synthetic, torch.Generator().manual_seed(0))
+    expected, others = alone.loss(synthetic, torch.Generator().manual_seed(0))
+    parts = np.stack([np.abs(np.fft.rfft(real[s : s + 12].numpy(), axis=0)) / 12**0.5 for s in range(29)])
+    found = np.abs(np.fft.rfft(synthetic.numpy(), axis=1)) / 12**0.5
+    gap = (found - np.sqrt(np.square(parts).mean(axis=0))) ** 2
+    kept = np.argsort(-parts.mean(axis=0), axis=0)[: k or 7]
+    harmonic = np.take_along_axis(gap, kept[None], axis=1).mean()
+    assert terms.pop("harmonic").item() == pytest.approx(harmonic, rel=1e-9)
+    assert terms == others
+    assert loss.item() == pytest.approx(expected.item() + 0.7 * harmonic, rel=1e-9)
+
+
+def test_root_mean_square_amplitudes_leave_no_gap_in_theorem_1_and_mean_amplitudes_do() -> None:
+    """White noise: the mean amplitude of a Gaussian bin squared is π/4 of its mean power, of the two real bins 2/π."""
+    problem, real = Problem(4, 3, 12), double(20_000, 1)
+    known = HarmonicWiener(HarmonicWiener.Options(**LITTLE), problem).prepare(real)
+    mean = HarmonicMatching(HarmonicMatching.Options(k=7), problem).prepare(real).amplitude
+    bound = [
+        spectrum.autocovariance_bound(amplitude.square(), known.power, 12).psd_gap.item()
+        for amplitude in (known.amplitude, mean)
+    ]
+    assert bound[0] == pytest.approx(0, abs=1e-12)
+    assert bound[1] == pytest.approx((10 * (1 - math.pi / 4) + 2 * (1 - 2 / math.pi)) / 12, rel=0.05)
+
+
+@pytest.mark.parametrize("k", [None, 3])
+def test_groups_of_channels_have_their_own_amplitudes(k: int | None) -> None:
+    problem, real, synthetic = Problem(4, 3, 12), double(40, 4), double(2, 12, 4, seed=1)
+    objective = HarmonicWiener(HarmonicWiener.Options(k=k, **LITTLE), problem)
+    known = objective.prepare(real)
+    groups = [objective.restrict(known, index) for index in (torch.tensor([2, 0]), torch.tensor([1, 3]))]
+    losses = [
+        objective.harmonic_loss(group, synthetic[:, :, index])
+        for group, index in zip(groups, ([2, 0], [1, 3]), strict=True)
+    ]
+    assert sum(losses).item() / 2 == pytest.approx(objective.harmonic_loss(known, synthetic).item(), rel=1e-12)
+    assert losses[0].item() != pytest.approx(losses[1].item(), rel=1e-3)
+
+
 def test_k_auto_keeps_as_many_harmonics_as_hold_99_percent_of_the_energy() -> None:
     """Periods of 12, 6 and 4 steps of amplitudes 8, 3 and 1: energies 64, 9 and 1 of 74, of which 98.6% are in two."""
     time = torch.arange(120, dtype=torch.float64)[:, None]
@@ -228,6 +279,10 @@ def test_at_most_all_harmonics_are_kept() -> None:
         HarmonicMatching.check({"k": k}, Shape(4, 3, 12))
     with pytest.raises(InputError, match=r"^k=8 harmonics, but a series of M = 12 steps has M//2\+1 = 7; lower --k$"):
         HarmonicMatching.check({"k": 8}, Shape(4, 3, 12))
+    for k in (None, 7):
+        HarmonicWiener.check({"k": k}, Shape(4, 3, 12))
+    with pytest.raises(InputError, match=r"^k=8 harmonics, but"):
+        HarmonicWiener.check({"k": 8}, Shape(4, 3, 12))
 
 
 @pytest.mark.parametrize("share", [1, 4])
