@@ -131,4 +131,5 @@ def parts(package: str, group: str, base: type) -> dict[str, Any]:
 
 
 def _is_part(part: Any, base: type) -> bool:
-    return inspect.isclass(part) and issubclass(part, base) and "name" in vars(part)
+    # Python 3.10 takes dict[str, int] for a class, but issubclass does not
+    return inspect.isclass(part) and base in part.__mro__ and "name" in vars(part)
