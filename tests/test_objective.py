@@ -8,7 +8,7 @@ import torch
 from conftest import Ready
 
 from hdt.maths import spectrum
-from hdt.objective import OBJECTIVES, Known, Problem
+from hdt.objective import OBJECTIVES, Known, Problem, wiener
 from hdt.objective.gradient import GradientMatching, _sample
 from hdt.objective.harmonic import HarmonicMatching
 from hdt.objective.harmonic_wiener import HarmonicWiener
@@ -17,6 +17,8 @@ from hdt.start import random_phases, real_segments
 from hdt.students import build
 from hdt.system.errors import InputError
 from hdt.system.parts import Shape
+
+LITTLE = {"features": 5, "draws": 2}
 
 
 def double(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -214,7 +216,25 @@ def test_the_terms_of_the_loss_are_weighed_and_named() -> None:
     )
 
 
-LITTLE = {"features": 5, "draws": 2}
+def test_of_a_long_sequence_an_iteration_looks_at_some_windows_and_in_time_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """14 windows in a sequence, of which at most 5 are enough: one in three. Of five: all, and nothing is drawn."""
+    monkeypatch.setattr(wiener, "ENOUGH", 5)
+    objective = Wiener(Wiener.Options(**LITTLE), Problem(4, 3, 20))
+    known, generator = objective.prepare(double(40, 2)), torch.Generator().manual_seed(0)
+    synthetic = double(2, 20, 2, seed=1)
+    own = np.lib.stride_tricks.sliding_window_view(synthetic.numpy(), 7, axis=1)
+    every, seen = {tuple(row) for row in own.reshape(-1, 7)}, set()
+    assert len(every) == 14 * 4
+    for _ in range(20):
+        rows = [tuple(row) for row in objective.looked_at(known, synthetic, generator).numpy()]
+        assert len(rows) in (4 * 4, 5 * 4) and set(rows) < every
+        seen |= set(rows)
+    assert seen == every
+    before = generator.get_state()
+    assert len(objective.looked_at(known, synthetic[:, :11], generator)) == 5 * 4
+    assert torch.equal(generator.get_state(), before)
 
 
 @pytest.mark.parametrize("k", [None, 3])

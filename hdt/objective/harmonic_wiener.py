@@ -90,10 +90,10 @@ class HarmonicWiener(Wiener):
         return f"objective {cls.name!r} takes spectra of all of the data at once"
 
     def prepare(self, series: Real) -> Both:
-        views, k = super().prepare(series), self.options.k
+        views, k = vars(super().prepare(series)), self.options.k
         mean, power = spectrum.mean_spectrum(series, self.problem.length)
         mask = None if k is None else spectrum.top_harmonics(mean, k)
-        return Both(linear=views.linear, random=views.random, power=power, mask=mask, amplitude=power.sqrt())
+        return Both(**{**views, "power": power, "mask": mask}, amplitude=power.sqrt())
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         assert isinstance(known, Both)

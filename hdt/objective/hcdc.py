@@ -47,7 +47,6 @@ from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
 from hdt.maths.hypergradients import hypergradients
 from hdt.maths.moments import Moments
-from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import BYTES, COPIES, Scored, State
 from hdt.objective.wiener import Views, Wiener, WienerOptions
 from hdt.system.errors import require
@@ -206,8 +205,7 @@ class HCDC(Wiener):
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
         assert isinstance(known, Calibrated)
         total, terms, state = super().loss(known, synthetic, state, generator)
-        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
-        flat = some_windows(every, known.share, generator).transpose(-1, -2).flatten(0, 2)
+        flat = self.looked_at(known, synthetic, generator)
         points = known.draws[int(torch.randint(len(known.draws), (), generator=generator))]
         chosen = torch.randperm(POOL, generator=generator)[: self.options.points].to(flat.device)
         own = moments.window_moments([points.features(flat)]).means().double()

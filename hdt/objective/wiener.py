@@ -46,6 +46,8 @@ from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 from hdt.training.features import Relu, centred, learned, numbers, random_relu
 
+ENOUGH = 400  # windows of a sequence in an iteration; of more, which overlap, it looks at others each time
+
 
 class WienerOptions(Options):
     """Hyperparameters of :class:`Wiener`."""
@@ -186,9 +188,7 @@ class Wiener(Objective[Views]):
         return replace(known, share=SHARE)
 
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
-        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
-        every = some_windows(every, known.share, generator)
-        flat = every.transpose(-1, -2).flatten(0, 2)
+        flat = self.looked_at(known, synthetic, generator)
         chosen = torch.randperm(len(known.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
@@ -203,6 +203,14 @@ class Wiener(Objective[Views]):
                 total = total + view.weight * self.options.noise * noise
                 terms[f"{view.name}_noise"] = noise.detach()
         return Scored(total, terms, state)
+
+    def looked_at(
+        self, known: Views, synthetic: Float[Tensor, "N M C"], generator: torch.Generator
+    ) -> Float[Tensor, "B window"]:
+        """The synthetic windows of an iteration, of any sequence and channel: ``ENOUGH`` of a sequence at most."""
+        every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
+        share = max(known.share, -(-every.shape[1] // ENOUGH))
+        return some_windows(every, share, generator).transpose(-1, -2).flatten(0, 2)
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
