@@ -25,7 +25,7 @@ from hdt.system.errors import InputError, first_line, require
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
-    "freq": None, "missing": "auto", "split": None,
+    "freq": None, "resample": None, "missing": "auto", "split": None,
 }  # fmt: skip
 
 
@@ -51,7 +51,8 @@ def load(
     sep: str | None = None,
     decimal: str | None = None,
     dayfirst: bool | None = None,
-    freq: str | None = None,
+    freq: str | int | None = None,
+    resample: str | int | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
     progress: DownloadProgress | None = None,
@@ -65,17 +66,18 @@ def load(
     Frames are wide with a DatetimeIndex (or PeriodIndex, or a time column of stamps or whole numbers), or long
     with ``id_column``, time and ``target_column``; by default ``unique_id`` or ``item_id``, and ``y`` or
     ``target``. ``sep`` and ``decimal`` of text tables are found out unless given. ``dayfirst`` decides how
-    01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas, makes
-    absent rows missing values. ``split`` is three fractions or three end rows; by default the registry's
-    borders, else 70/10/20, or, where series of a long frame differ in length, the last windows of each. ``missing``
-    is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
+    01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas or
+    a number of rows, makes absent rows missing values. ``resample``, ``"15min"`` or ``"h:sum"``, aggregates irregular,
+    repeated or unsorted rows to one step (:mod:`hdt.data.resample`). ``split`` is three fractions or three end rows; by
+    default the registry's borders, else 70/10/20, or, where series of a long frame differ in length, the last windows
+    of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
     cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Raises
     :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
         "time_column": time_column, "id_column": id_column, "target_column": target_column, "sep": sep,
-        "decimal": decimal, "dayfirst": dayfirst, "freq": freq,
+        "decimal": decimal, "dayfirst": dayfirst, "freq": freq, "resample": resample,
         "missing": missing, "split": None if split is None else list(split),
     }  # fmt: skip
     delimited.check_options(sep, decimal)
@@ -93,7 +95,9 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
-    elif not {"freq", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None:
+    elif (
+        not {"freq", "resample", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None
+    ):
         return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
         frame, notices = read_table(path, sep, decimal, time_column)

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hdt.data.stamps import grid, regular_step
+from hdt.data.stamps import Step
+from hdt.data.steps import grid, regular_step
 from hdt.system.errors import require
 
 FEWEST = 3  # rows that tell a step
 
 
-def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+def aligned(
+    data: pd.DataFrame, freq: str | int | None, name: str, known: Step | None = None
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Rows ``id``, ``time``, ``value`` in time order → one column per series, its first rows [C], and notices.
 
     The index is that of the longest series. Every series begins with its first value and is regular in itself, with the
-    step that all share; ``freq`` makes rows that it lacks in between missing values. Raises
+    step that all share, or that is ``known``; ``freq`` makes rows that it lacks in between missing values. Raises
     :class:`hdt.system.errors.InputError` naming the series.
     """
     found: dict[Any, pd.Series] = {}
@@ -36,7 +39,7 @@ def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFra
         if len(series) < FEWEST:
             short.append(label)
             continue
-        mine = regular_step(series.index, what)
+        mine = regular_step(series.index, what) if known is None else known
         step = mine if step is None else step
         require(mine == step, f"{what} has a step of {mine}, series {next(iter(found), label)!r} one of {step}")
         found[label] = series
