@@ -22,6 +22,7 @@ from hdt.data.registry import REGISTRY, Dataset, Source, find
 from hdt.data.series import Missing, Panel
 from hdt.data.stored import stored
 from hdt.system.errors import InputError, first_line, require
+from hdt.system.machine import memory_mb
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
@@ -70,8 +71,9 @@ def load(
     a number of rows, makes absent rows missing values. ``resample``, ``"15min"`` or ``"h:sum"``, aggregates irregular,
     repeated or unsorted rows to one step (:mod:`hdt.data.resample`). ``split`` is three fractions or three end rows; by
     default the registry's borders, else 70/10/20, or, where series of a long frame differ in length, the last windows
-    of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
-    cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Raises
+    of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate``
+    or ``error``; masked cells are filled where a window needs them and never counted in an error
+    (:mod:`hdt.data.missing`). Raises
     :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
@@ -95,11 +97,16 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
-    elif (
-        not {"freq", "resample", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None
-    ):
-        return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
+        files = None if {"id_column", "target_column"} & reading.keys() else stored(path)
+        if files is not None and not {"freq", "resample"} & reading.keys():
+            return Panel.from_files(files, source=name, load_options=options, **reading)
+        have, need = memory_mb(), 0 if files is None else 3 * 8 * len(files) * len(files.numbers) / 2**20
+        require(
+            have is None or need <= have,
+            f"{name}: --freq and --resample need all of its values at once, about {need:,.0f} MB, and the machine has "
+            f"{have or 0:,.0f}; give it in parts, or with one step",
+        )
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name
     return Panel.from_frame(frame, name=name, notices=notices, source=source, load_options=options, **reading)

@@ -105,8 +105,8 @@ def read_frame(
         times, wide, layout = _read_wide(frame, time_column, dayfirst, name)
         if resample is not None:
             bins = grid_of(times.stamps, resample, name)
-            wide, told = bins.wide(pd.DataFrame(_numeric(wide, name), columns=wide.columns))
-            notices.append(told)
+            wide, done = bins.wide(pd.DataFrame(_numeric(wide, name), columns=wide.columns))
+            notices.append(done)
             times, known = times.on(bins.steps), bins.step
     else:
         times, wide, layout, starts, known = _read_long(
@@ -233,15 +233,15 @@ def _read_long(
     known: Step | None = None
     if resample is not None:
         bins = grid_of(times.stamps, resample, name)
-        data, told = bins.long(data.assign(value=_numeric(frame[[target]], name)[:, 0]))
-        notices.append(told)
+        data, done = bins.long(data.assign(value=_numeric(frame[[target]], name)[:, 0]))
+        notices.append(done)
         times, known = times.on(bins.steps), bins.step
     twice = np.flatnonzero(data.duplicated(["id", "time"]))
     if len(twice):
         row = data.iloc[twice[0]]
         hint = resample_hint(pd.Index(data.loc[data["id"] == row["id"], "time"]))
-        told = f"{name}: row {twice[0]} repeats stamp {row['time']} of series {row['id']!r}"
-        raise InputError(f"{told}; drop it, or {hint}")
+        where = f"{name}: row {twice[0]} repeats stamp {row['time']} of series {row['id']!r}"
+        raise InputError(f"{where}; drop it, or {hint}")
     groups = data.groupby("id", sort=False)["time"]
     for label, stamps in groups:
         if not stamps.is_monotonic_increasing:

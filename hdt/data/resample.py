@@ -44,10 +44,10 @@ class Grid(NamedTuple):
         codes, labels = pd.factorize(data["id"])
         data = data.assign(id=codes).iloc[self.order]
         found = self._aggregated(data.groupby(["id", self.place])["value"])
-        ends = pd.Series(self.place).groupby(data["id"].to_numpy()).agg(["min", "max"]).to_numpy() + [0, 1]
-        if (ends[:, 1] - ends[:, 0]).min() >= MOST * len(self.steps):
-            ends[:] = 0, len(self.steps)
-        each = [np.arange(first, end) for first, end in ends]
+        ends = pd.Series(self.place).groupby(data["id"].to_numpy()).agg(["min", "max"]).to_numpy()
+        if np.ptp(ends, axis=1).min() + 1 >= MOST * len(self.steps):
+            ends[:] = 0, len(self.steps) - 1
+        each = [np.arange(first, last + 1) for first, last in ends]
         ids, place = np.repeat(np.arange(len(each)), [len(own) for own in each]), np.concatenate(each)
         whole = found.reindex(pd.MultiIndex.from_arrays([ids, place]), **self._empty)
         made = pd.DataFrame({"id": labels.take(ids), "time": self.steps.take(place), "value": whole.to_numpy()})
@@ -98,7 +98,8 @@ def grid_of(stamps: pd.Index, resample: Any, name: str) -> Grid:
         step = _step(offset, steps)
         same = following(steps[0], step, len(steps), steps.unit).equals(steps) and counts.sum() == len(ordered)
     except Exception as error:  # clocks that change at midnight, hours that a business day lacks: of several libraries
-        raise InputError(f"{what}: pandas cannot resample these stamps ({first_line(error)}); choose another") from None
+        told = f"{what}: pandas cannot resample these stamps ({first_line(error)})"
+        raise InputError(f"{told}; choose another, or give stamps in UTC") from None
     require(same, f"{what}: its steps do not follow one another here; choose another, or give stamps in UTC")
     return Grid(steps, step, order, np.repeat(np.arange(len(steps)), counts), how, rule)
 

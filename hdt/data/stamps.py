@@ -33,7 +33,8 @@ class Times(NamedTuple):
         """The same on other stamps; what came as periods are periods of theirs, if pandas has such."""
         period = None
         if self.period is not None and isinstance(steps, pd.DatetimeIndex):
-            with contextlib.suppress(ValueError, AttributeError):
+            with warnings.catch_warnings(), contextlib.suppress(ValueError, AttributeError, FutureWarning):
+                warnings.simplefilter("error")  # of pandas, that has no periods of business days any more
                 period = str(steps.to_period().freqstr)
         return self._replace(stamps=steps, period=period)
 

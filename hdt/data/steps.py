@@ -96,10 +96,12 @@ def step_named(freq: Any, numbered: bool, what: str) -> BaseOffset | int:
             f"{what} is for stamps, not for numbered rows; give a whole number such as 5",
         )
         return int(freq)
-    try:
-        step = pd.tseries.frequencies.to_offset(freq)
-    except (ValueError, TypeError):
-        step = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas 2 still knows H, for instance
+        try:
+            step = pd.tseries.frequencies.to_offset(freq)
+        except (ValueError, TypeError):
+            step = None
     if step is None:
         raise InputError(f"{what} is no frequency of pandas, such as h, 15min, D, B or MS")
     return step
@@ -126,11 +128,11 @@ def _deltas(index: pd.Index, name: str) -> pd.Index:
     return deltas
 
 
-def steps_of(index: pd.Index, step: Step) -> pd.Index | None:
+def steps_of(index: pd.Index, step: BaseOffset | int) -> pd.Index | None:
     """Steps over the span of ``index``; None when there are far more than its rows."""
     first, last, most = index[0], index[-1], MOST_ROWS * len(index) + 1
-    if not isinstance(index, pd.DatetimeIndex):
-        return None if int(last) - int(first) > most * int(step) else pd.RangeIndex(first, last + 1, step)
+    if isinstance(step, int) or not isinstance(index, pd.DatetimeIndex):
+        return None if last - first > most * step else pd.RangeIndex(first, last + 1, step)
     try:
         too_fine = first + most * step < last
     except (ValueError, OverflowError):  # so many steps lead beyond all stamps
