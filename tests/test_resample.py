@@ -273,5 +273,7 @@ def test_files_too_large_for_memory_are_read_whole_or_refused(tmp_path: Path, mo
     events().to_parquet(tmp_path / "a.parquet")
     assert not load(tmp_path / "a.parquet", resample="h").stored
     monkeypatch.setattr(datasets, "memory_mb", lambda: 0.01)
-    with pytest.raises(InputError, match="--freq and --resample need all of its values at once, about 0 MB, and the"):
+    with pytest.raises(
+        InputError, match="--freq, --resample and --transform need all of its values at once, about 0 MB, and the"
+    ):
         load(tmp_path / "a.parquet", resample="h")

@@ -26,6 +26,9 @@ MissingCells = Annotated[
     str | None,
     Option("--missing", help="auto: interpolate up to 5% of a column, mask more; mask; interpolate; error."),
 ]
+Transform = Annotated[
+    str | None, Option(help="Of a table that drifts: none, difference or detrend is undone for what comes back.")
+]
 Split = Annotated[str | None, Option("--split", help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")]
 
 app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)

@@ -26,7 +26,7 @@ from hdt.system.machine import memory_mb
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
-    "freq": None, "resample": None, "missing": "auto", "split": None,
+    "freq": None, "resample": None, "missing": "auto", "split": None, "transform": "none",
 }  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def load(
     resample: str | int | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
+    transform: str = "none",
     progress: DownloadProgress | None = None,
 ) -> Panel:
     """A registry name, a path, or a frame → Panel.
@@ -73,14 +74,15 @@ def load(
     default the registry's borders, else 70/10/20, or, where series of a long frame differ in length, the last windows
     of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate``
     or ``error``; masked cells are filled where a window needs them and never counted in an error
-    (:mod:`hdt.data.missing`). Raises
+    (:mod:`hdt.data.missing`). ``transform`` is ``none``, ``difference`` or ``detrend`` (:mod:`hdt.data.transform`).
+    Raises
     :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
         "time_column": time_column, "id_column": id_column, "target_column": target_column, "sep": sep,
         "decimal": decimal, "dayfirst": dayfirst, "freq": freq, "resample": resample,
-        "missing": missing, "split": None if split is None else list(split),
+        "missing": missing, "split": None if split is None else list(split), "transform": transform,
     }  # fmt: skip
     delimited.check_options(sep, decimal)
     require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
@@ -99,13 +101,13 @@ def load(
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
     else:
         files = None if {"id_column", "target_column"} & reading.keys() else stored(path)
-        if files is not None and not {"freq", "resample"} & reading.keys():
+        if files is not None and not {"freq", "resample", "transform"} & reading.keys():
             return Panel.from_files(files, source=name, load_options=options, **reading)
         have, need = memory_mb(), 0 if files is None else 3 * 8 * len(files) * len(files.numbers) / 2**20
         require(
             have is None or need <= have,
-            f"{name}: --freq and --resample need all of its values at once, about {need:,.0f} MB, and the machine has "
-            f"{have or 0:,.0f}; give it in parts, or with one step",
+            f"{name}: --freq, --resample and --transform need all of its values at once, about {need:,.0f} MB, and the "
+            f"machine has {have or 0:,.0f}; give it in parts, or with one step",
         )
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name

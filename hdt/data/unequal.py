@@ -6,7 +6,8 @@ the last rows of all series can validate and test, as in M4 and GIFT-Eval, and n
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ import pandas as pd
 from hdt.data.stamps import Step
 from hdt.data.steps import grid, regular_step
 from hdt.system.errors import require
+
+if TYPE_CHECKING:
+    from hdt.data.series import Panel
 
 FEWEST = 3  # rows that tell a step
 
@@ -54,3 +58,34 @@ def aligned(
     notices += [f"series of fewer than {FEWEST} rows are left out: {len(short)} (first {short[0]!r})"] if short else []
     notices += [f"rows absent from steps of {freq}: {absent}; their values count as missing"] if absent else []
     return wide.rename_axis(columns=None), starts, notices
+
+
+def long_enough(panel: Panel, starts: np.ndarray, context: int, horizon: int) -> Panel:
+    """See :meth:`hdt.data.series.Panel.for_windows`, of series that begin at rows ``starts`` [C]."""
+    rows = len(panel.values)
+    borders = (rows - 2 * horizon, rows - horizon, rows) if panel.last_windows else panel.borders
+    enough = borders[0] - starts >= context + horizon
+    needed = context + horizon + borders[2] - borders[0]
+    require(
+        bool(enough.any()),
+        f"{panel.name}: no series has the {needed} rows that context {context}, horizon {horizon} and their "
+        f"validation and test parts need; the longest has {rows - int(starts.min())}",
+    )
+    read = panel.read
+    if not enough.all():
+        c = int(np.flatnonzero(~enough)[0])
+        lost = f"{panel.columns[c]!r} with {rows - int(starts[c])}"
+        told = f"{(~enough).sum()} of {len(enough)} series have fewer than {needed} rows: left out (first {lost})"
+        read = (*read, told)
+    first = int(starts[enough].min())
+    starts = starts[enough] - first
+    labels = panel.layout.labels and [label for label, kept in zip(panel.layout.labels, enough, strict=True) if kept]
+    panel = replace(
+        panel, values=np.asarray(panel.values)[first:, enough], index=panel.index[first:],
+        columns=tuple(name for name, kept in zip(panel.columns, enough, strict=True) if kept),
+        borders=(borders[0] - first, borders[1] - first, borders[2] - first),
+        layout=replace(panel.layout, labels=labels), read=read,
+        starts=starts if starts.any() else None, last_windows=False,
+    )  # fmt: skip
+    panel.original("train")  # refuses what cannot be filled
+    return panel
