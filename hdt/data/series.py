@@ -167,7 +167,10 @@ class Panel:
         A series needs context + horizon training rows; shorter ones are left out, counted and named in a notice.
         Raises :class:`InputError` when none is long enough.
         """
-        return self if self.starts is None else long_enough(self, self.starts, context, horizon)
+        if self.starts is None:
+            return self
+        panel: Panel = long_enough(self, self.starts, context, horizon)
+        return panel
 
     @property
     def notices(self) -> tuple[str, ...]:

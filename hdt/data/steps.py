@@ -131,7 +131,7 @@ def _deltas(index: pd.Index, name: str) -> pd.Index:
 def steps_of(index: pd.Index, step: BaseOffset | int) -> pd.Index | None:
     """Steps over the span of ``index``; None when there are far more than its rows."""
     first, last, most = index[0], index[-1], MOST_ROWS * len(index) + 1
-    if isinstance(step, int) or not isinstance(index, pd.DatetimeIndex):
+    if isinstance(step, int):
         return None if last - first > most * step else pd.RangeIndex(first, last + 1, step)
     try:
         too_fine = first + most * step < last

@@ -7,6 +7,7 @@ steps, M synthetic steps, N sequences, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,11 @@ class Transform:
         if self.kind == "difference":
             return self.state + np.cumsum(series, axis=1)
         return series + self._line(0, series.shape[1])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        return {"kind": self.kind, "state": self.state.tolist()}
 
     def _line(self, first: int, rows: int) -> np.ndarray:
         return self.state[0] + self.state[1] * np.arange(first, first + rows)[:, None]

@@ -7,7 +7,7 @@ the last rows of all series can validate and test, as in M4 and GIFT-Eval, and n
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ import pandas as pd
 from hdt.data.stamps import Step
 from hdt.data.steps import grid, regular_step
 from hdt.system.errors import require
-
-if TYPE_CHECKING:
-    from hdt.data.series import Panel
 
 FEWEST = 3  # rows that tell a step
 
@@ -60,8 +57,8 @@ def aligned(
     return wide.rename_axis(columns=None), starts, notices
 
 
-def long_enough(panel: Panel, starts: np.ndarray, context: int, horizon: int) -> Panel:
-    """See :meth:`hdt.data.series.Panel.for_windows`, of series that begin at rows ``starts`` [C]."""
+def long_enough(panel: Any, starts: np.ndarray, context: int, horizon: int) -> Any:
+    """See :meth:`hdt.data.series.Panel.for_windows`, of a panel whose series begin at rows ``starts`` [C]."""
     rows = len(panel.values)
     borders = (rows - 2 * horizon, rows - horizon, rows) if panel.last_windows else panel.borders
     enough = borders[0] - starts >= context + horizon

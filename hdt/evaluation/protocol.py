@@ -84,7 +84,7 @@ class Evaluator:
             ratio = self.panel.scaler.std / self.panel.plain.scaler.std
             unit = torch.tensor(ratio, dtype=torch.float32, device=self.device)
             return Gappy(found[0], found[-1], unit, self.panel.transform == "difference")
-        return Gappy(*found) if found[1:] else found[0]
+        return Gappy(found[0], found[1]) if found[1:] else found[0]
 
     def _alone(self, series: Float[Tensor, "N M C"]) -> Tensor:
         """Every series as a sequence of its own, [N·C, M, 1], where lengths differ."""

@@ -163,7 +163,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 train_sha256=panel.train_sha256,
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 missing=panel.survey.missing,
-                transform=taken and TransformRecord(kind=taken.kind, state=taken.state.tolist()),
+                transform=None if taken is None else TransformRecord.model_validate(taken.record),
                 notices=[
                     readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
                 ],
