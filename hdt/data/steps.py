@@ -138,7 +138,7 @@ def steps_of(index: pd.Index, step: BaseOffset | int) -> pd.Index | None:
     except (ValueError, OverflowError):  # so many steps lead beyond all stamps
         too_fine = False
     try:
-        return None if too_fine else pd.date_range(first, last, freq=step, unit=index.unit)
+        return None if too_fine else pd.date_range(first, last, freq=step, unit=pd.DatetimeIndex(index).unit)
     except (ValueError, OverflowError):
         return None
 
