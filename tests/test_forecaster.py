@@ -136,6 +136,15 @@ def test_a_frame_has_the_step_of_the_training_data(last: Last, tuned: str, given
             Last(record).forecast(frame)
 
 
+def test_rows_at_any_times_are_resampled_first(last: Last) -> None:
+    frame = make_frame(29)
+    late = frame.set_axis(frame.index + pd.to_timedelta(np.arange(29) * 2, unit="min"))
+    with pytest.raises(InputError, match="tuned on steps of"):
+        Last(last.record.model_copy(update={"step": "P0DT1H0M0S"})).forecast(late)
+    found = Last(last.record.model_copy(update={"step": "P0DT1H0M0S"})).forecast(late[::-1], resample="h")
+    pd.testing.assert_frame_equal(found, last.forecast(frame))
+
+
 def test_time_zones_and_resolutions_are_kept(last: Last) -> None:
     index = pd.date_range("2024-03-29", periods=40, freq="h", tz="Europe/Paris").as_unit("s")
     forecast = last.forecast(make_frame(40).set_axis(index))

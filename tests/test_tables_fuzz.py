@@ -121,6 +121,7 @@ OPTIONS = st.fixed_dictionaries(
         "decimal": st.sampled_from([".", ",", "x"]),
         "dayfirst": st.booleans(),
         "freq": st.sampled_from(["h", "D", "B", "MS", "ns", "0h", "-1h", "W", "often", "5", ""]),
+        "resample": st.sampled_from(["h", "D:sum", "B", "MS:last", "7:count", "2h:median", "W", "ns", "0h", "x:y", ""]),
         "missing": st.sampled_from(["auto", "error", "interpolate", "mask"]),
     },
 )

@@ -107,6 +107,8 @@ def distill(
     decimal: data.Decimal = None,
     dayfirst: data.DayFirst = None,
     freq: data.Freq = None,
+    resample: data.Resample = None,
+    transform: data.Transform = None,
     recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
     engine: bench.Engine = "local",
     workers: Annotated[

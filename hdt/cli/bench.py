@@ -47,6 +47,8 @@ def compare(
     decimal: tables.Decimal = None,
     dayfirst: tables.DayFirst = None,
     freq: tables.Freq = None,
+    resample: tables.Resample = None,
+    transform: tables.Transform = None,
     no_validation: NoValidation = False,
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
@@ -68,7 +70,8 @@ def compare(
     named: dict[str, Any] = {"length": length, "context": context, "horizon": horizon, "k": harmonics}
     named |= {"missing": missing, "split": None if split is None else tables.split_of(split), "freq": freq}
     named |= {"time_column": time_column, "id_column": id_column, "target_column": target_column}
-    named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst}
+    named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst, "resample": resample}
+    named |= {"transform": transform}
     options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")

@@ -19,9 +19,15 @@ DayFirst = Annotated[
     bool | None, Option("--dayfirst/--monthfirst", help="How 01/02/2024 is read; by default as other rows tell.")
 ]
 Freq = Annotated[str | None, Option(help="Step, such as B or h, on which absent rows count as missing values.")]
+Resample = Annotated[
+    str | None, Option(help="Step to which rows at any times are aggregated: 15min, h:sum; mean by default.")
+]
 MissingCells = Annotated[
     str | None,
     Option("--missing", help="auto: interpolate up to 5% of a column, mask more; mask; interpolate; error."),
+]
+Transform = Annotated[
+    str | None, Option(help="Of a table that drifts: none, difference or detrend is undone for what comes back.")
 ]
 Split = Annotated[str | None, Option("--split", help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")]
 
@@ -66,6 +72,7 @@ def data_info(
     decimal: Decimal = None,
     dayfirst: DayFirst = None,
     freq: Freq = None,
+    resample: Resample = None,
     as_json: AsJson = False,
 ) -> None:
     """Origin, licence, borders and columns of a data set or file."""
@@ -74,7 +81,7 @@ def data_info(
     known = registry.find(data)
     panel = datasets.load(
         data, time_column=time_column, id_column=id_column, target_column=target_column, sep=sep, decimal=decimal,
-        dayfirst=dayfirst, freq=freq, progress=DownloadBar(),
+        dayfirst=dayfirst, freq=freq, resample=resample, progress=DownloadBar(),
     )  # fmt: skip
     facts: dict[str, Any] = {
         "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),

@@ -22,10 +22,11 @@ from hdt.data.registry import REGISTRY, Dataset, Source, find
 from hdt.data.series import Missing, Panel
 from hdt.data.stored import stored
 from hdt.system.errors import InputError, first_line, require
+from hdt.system.machine import memory_mb
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
-    "freq": None, "missing": "auto", "split": None,
+    "freq": None, "resample": None, "missing": "auto", "split": None, "transform": "none",
 }  # fmt: skip
 
 
@@ -51,9 +52,11 @@ def load(
     sep: str | None = None,
     decimal: str | None = None,
     dayfirst: bool | None = None,
-    freq: str | None = None,
+    freq: str | int | None = None,
+    resample: str | int | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
+    transform: str = "none",
     progress: DownloadProgress | None = None,
 ) -> Panel:
     """A registry name, a path, or a frame → Panel.
@@ -65,18 +68,21 @@ def load(
     Frames are wide with a DatetimeIndex (or PeriodIndex, or a time column of stamps or whole numbers), or long
     with ``id_column``, time and ``target_column``; by default ``unique_id`` or ``item_id``, and ``y`` or
     ``target``. ``sep`` and ``decimal`` of text tables are found out unless given. ``dayfirst`` decides how
-    01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas, makes
-    absent rows missing values. ``split`` is three fractions or three end rows; by default the registry's
-    borders, else 70/10/20, or, where series of a long frame differ in length, the last windows of each. ``missing``
-    is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
-    cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Raises
+    01/02/2024 is read; without it a table in which no row tells is refused. ``freq``, a frequency of pandas or
+    a number of rows, makes absent rows missing values. ``resample``, ``"15min"`` or ``"h:sum"``, aggregates irregular,
+    repeated or unsorted rows to one step (:mod:`hdt.data.resample`). ``split`` is three fractions or three end rows; by
+    default the registry's borders, else 70/10/20, or, where series of a long frame differ in length, the last windows
+    of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate``
+    or ``error``; masked cells are filled where a window needs them and never counted in an error
+    (:mod:`hdt.data.missing`). ``transform`` is ``none``, ``difference`` or ``detrend`` (:mod:`hdt.data.transform`).
+    Raises
     :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
         "time_column": time_column, "id_column": id_column, "target_column": target_column, "sep": sep,
-        "decimal": decimal, "dayfirst": dayfirst, "freq": freq,
-        "missing": missing, "split": None if split is None else list(split),
+        "decimal": decimal, "dayfirst": dayfirst, "freq": freq, "resample": resample,
+        "missing": missing, "split": None if split is None else list(split), "transform": transform,
     }  # fmt: skip
     delimited.check_options(sep, decimal)
     require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
@@ -93,9 +99,16 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
-    elif not {"freq", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None:
-        return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
+        files = None if {"id_column", "target_column"} & reading.keys() else stored(path)
+        if files is not None and not {"freq", "resample", "transform"} & reading.keys():
+            return Panel.from_files(files, source=name, load_options=options, **reading)
+        have, need = memory_mb(), 0 if files is None else 3 * 8 * len(files) * len(files.numbers) / 2**20
+        require(
+            have is None or need <= have,
+            f"{name}: --freq, --resample and --transform need all of its values at once, about {need:,.0f} MB, and the "
+            f"machine has {have or 0:,.0f}; give it in parts, or with one step",
+        )
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name
     return Panel.from_frame(frame, name=name, notices=notices, source=source, load_options=options, **reading)

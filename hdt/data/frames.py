@@ -24,7 +24,9 @@ from hdt.data.columns import (
     series_and_target,
 )
 from hdt.data.layout import Label, Layout, labels_of, time_of
-from hdt.data.stamps import TIME_NAMES, Step, Times, grid, looks_like_time, read_times, regular_step
+from hdt.data.resample import grid_of
+from hdt.data.stamps import TIME_NAMES, Step, Times, looks_like_time, read_times
+from hdt.data.steps import grid, regular_step, resample_hint
 from hdt.data.unequal import aligned
 from hdt.system.errors import InputError, require
 
@@ -74,16 +76,18 @@ def read_frame(
     id_column: str | None = None,
     target_column: str | None = None,
     dayfirst: bool | None = None,
-    freq: str | None = None,
+    freq: str | int | None = None,
+    resample: str | int | None = None,
 ) -> Table:
     """Check a frame, or what :func:`as_frame` makes one of.
 
     It is long when it has the columns ``id_column`` and ``target_column``, by default ``unique_id`` or
     ``item_id``, and ``y`` or ``target``; each may be a level of the index. ``dayfirst`` tells how dates such as
-    01/02/2024 are read, ``freq`` a step on which absent rows become missing values. Series of a long table may begin
-    and end at different times. Raises :class:`InputError` for anything that is not a regular numeric series in time
-    order.
+    01/02/2024 are read, ``freq`` a step on which absent rows become missing values, ``resample`` one to which rows at
+    any times are aggregated (:mod:`hdt.data.resample`). Series of a long table may begin and end at different times.
+    Raises :class:`InputError` for anything that then is not a regular numeric series in time order.
     """
+    require(freq is None or resample is None, f"{name}: --freq and --resample are two ways to one step; give one")
     frame = as_frame(frame, name)
     require(frame.shape[0] > 0 and frame.shape[1] > 0, f"{name}: the table is empty")
     frame, levels = _with_levels(frame, time_column, id_column, name)
@@ -92,21 +96,29 @@ def read_frame(
     frame, notices = _without_counters(frame, [time_column, id_column, target_column], name)
     long = series_and_target(frame, id_column, target_column, name)
     starts: np.ndarray | None = None
+    known: Step | None = None
     if long is None:
         require(
             not levels,
             f"{name}: rows with an index of several levels are read for long tables only; name theirs with --id-column",
         )
         times, wide, layout = _read_wide(frame, time_column, dayfirst, name)
+        if resample is not None:
+            bins = grid_of(times.stamps, resample, name)
+            wide, done = bins.wide(pd.DataFrame(_numeric(wide, name), columns=wide.columns))
+            notices.append(done)
+            times, known = times.on(bins.steps), bins.step
     else:
-        times, wide, layout, starts = _read_long(frame, *long, levels, time_column, dayfirst, freq, notices, name)
+        times, wide, layout, starts, known = _read_long(
+            frame, *long, levels, time_column, dayfirst, freq, resample, notices, name
+        )
     index = times.stamps
     if freq is not None and starts is None and index.is_monotonic_increasing and index.is_unique:  # else refused below
         index = grid(index, freq, name)
         absent = len(index) - len(wide)
         wide = wide.set_axis(times.stamps).reindex(index)
         notices += [f"rows absent from steps of {freq}: {absent}; their values count as missing"] if absent else []
-    step = regular_step(index, name)
+    step = regular_step(index, name) if known is None else known
     texts = [str(column) for column in wide.columns]
     layout = replace(layout, **time_of(index, times), **labels_of(wide.columns, texts, name))
     values = _numeric(wide, name)
@@ -193,12 +205,13 @@ def _read_long(
     levels: list[str],
     time_column: str | None,
     dayfirst: bool | None,
-    freq: str | None,
+    freq: str | int | None,
+    resample: str | int | None,
     notices: list[str],
     name: str,
-) -> tuple[Times, pd.DataFrame, Layout, np.ndarray | None]:
-    """Stamps, one column per series, the layout, and where series of unequal length begin; what is not read, or left
-    out, is added to ``notices``."""
+) -> tuple[Times, pd.DataFrame, Layout, np.ndarray | None, Step | None]:
+    """Stamps, one column per series, the layout, where series of unequal length begin, and the step of ``resample``;
+    what is not read, or left out, is added to ``notices``."""
     others = frame.drop(columns=[ids, target])
     time = find_time_column(others, name) if time_column is None else find_column(others, time_column, name)
     unread = [str(column) for column in others.columns if column != time]
@@ -217,18 +230,29 @@ def _read_long(
     # Categories would come back with those that have no rows.
     series = frame[ids].astype(object) if isinstance(frame[ids].dtype, pd.CategoricalDtype) else frame[ids]
     data = pd.DataFrame({"id": series.to_numpy(), "time": times.stamps, "value": frame[target].array})
+    known: Step | None = None
+    if resample is not None:
+        bins = grid_of(times.stamps, resample, name)
+        data, done = bins.long(data.assign(value=_numeric(frame[[target]], name)[:, 0]))
+        notices.append(done)
+        times, known = times.on(bins.steps), bins.step
     twice = np.flatnonzero(data.duplicated(["id", "time"]))
     if len(twice):
         row = data.iloc[twice[0]]
-        raise InputError(f"{name}: row {twice[0]} repeats stamp {row['time']} of series {row['id']!r}")
+        hint = resample_hint(pd.Index(data.loc[data["id"] == row["id"], "time"]))
+        where = f"{name}: row {twice[0]} repeats stamp {row['time']} of series {row['id']!r}"
+        raise InputError(f"{where}; drop it, or {hint}")
     groups = data.groupby("id", sort=False)["time"]
     for label, stamps in groups:
         if not stamps.is_monotonic_increasing:
-            raise InputError(f"{name}: stamps of series {label!r} are not in time order; sort the frame first")
+            raise InputError(
+                f"{name}: stamps of series {label!r} are not in time order; sort the frame first, "
+                f"or {resample_hint(pd.Index(stamps))}"
+            )
     lengths = groups.agg(["size", "min", "max"])
     starts = None
     if (lengths != lengths.iloc[0]).any(axis=None):
-        wide, starts, told = aligned(data, freq, name)
+        wide, starts, told = aligned(data, freq, name, known)
         notices += told
     else:
         wide = data.pivot(index="time", columns="id", values="value")[list(lengths.index)].rename_axis(columns=None)
@@ -237,7 +261,7 @@ def _read_long(
     layout = Layout("long", name_of(time), str(ids), str(target), index=levels)
     layout = replace(layout, id_dtype="category" if not pd.api.types.is_numeric_dtype(dtype) else str(dtype))
     layout = layout if numbered else replace(layout, id_dtype=None)
-    return times._replace(stamps=pd.Index(wide.index)), wide, layout, starts
+    return times._replace(stamps=pd.Index(wide.index)), wide, layout, starts, known
 
 
 def _numeric(wide: pd.DataFrame, name: str) -> np.ndarray:

@@ -6,7 +6,6 @@ Nothing here imports torch. Axis letters: T real steps, C channels.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +21,9 @@ from hdt.data.missing import POLICIES, Filled, fill
 from hdt.data.scaler import Channels, Scaler, channel_blocks
 from hdt.data.stamps import Step
 from hdt.data.stored import Stored
-from hdt.data.survey import Survey, survey
+from hdt.data.survey import Survey, digest, survey
+from hdt.data.transform import TRANSFORMS, Transform
+from hdt.data.unequal import long_enough
 from hdt.system.errors import require
 from hdt.system.machine import cache_folder, memory_mb, sample
 
@@ -45,7 +46,8 @@ class Panel:
 
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
-    are every series' last horizons, as in M4 (:meth:`for_windows`). ``fixed``: a run's scaler.
+    are every series' last horizons, as in M4 (:meth:`for_windows`). ``fixed``: a run's scaler. ``transform``: what
+    filled parts go through before they are scaled (:mod:`hdt.data.transform`).
     """
 
     values: np.ndarray | Stored
@@ -62,6 +64,7 @@ class Panel:
     starts: np.ndarray | None = None
     last_windows: bool = False
     fixed: Scaler | None = None
+    transform: str = "none"
 
     @classmethod
     def from_frame(
@@ -74,6 +77,7 @@ class Panel:
         notices: Sequence[str] = (),
         source: str | None = None,
         load_options: Mapping[str, Any] | None = None,
+        transform: str = "none",
         **reading: Any,
     ) -> Panel:
         """Check a wide or long frame and split it.
@@ -84,12 +88,16 @@ class Panel:
         that is not a regular numeric series, naming the first offending column or row.
         """
         require(missing in POLICIES, f"missing={missing!r}: choose one of {', '.join(POLICIES)}")
+        require(transform in TRANSFORMS, f"transform={transform!r}: choose one of {', '.join(TRANSFORMS)}")
         values, index, columns, step, layout, notes, starts = read_frame(frame, name, **reading)
         first = 0 if starts is None else int(starts.max())  # rows before it are some series' only
         train, val, test = (first + end for end in end_rows(split, len(values) - first, name))
+        alike = transform == "none" or (starts is None and train > 1)
+        require(alike, f"{name}: --transform is for series that share their stamps, and two training rows or more")
         panel = cls(
             values, index, columns, step, (train, val, test), layout, missing, name,
-            (*notices, *notes), source, load_options or {}, starts, last_windows=starts is not None and split is None,
+            (*notices, *notes), source, load_options or {}, starts,
+            last_windows=starts is not None and split is None, transform=transform,
         )  # fmt: skip
         if not panel.last_windows:
             panel.original("train")  # refuses what cannot be filled
@@ -132,6 +140,16 @@ class Panel:
             read=(*self.read[:-1], told), fixed=None if self.fixed is None else self.fixed.of(list(kept)),
         )  # fmt: skip
 
+    @cached_property
+    def plain(self) -> Panel:
+        """The panel before its transform."""
+        return self if self.transform == "none" else replace(self, transform="none", fixed=None)
+
+    @cached_property
+    def fitted(self) -> Transform | None:
+        """The transform, fitted on the training part; None without one."""
+        return None if self.plain is self else Transform.fit(self.transform, self.plain.original("train"))
+
     @property
     def unequal(self) -> bool:
         """Whether series differ in length and have no time in common."""
@@ -151,32 +169,7 @@ class Panel:
         """
         if self.starts is None:
             return self
-        rows = len(self.values)
-        borders = (rows - 2 * horizon, rows - horizon, rows) if self.last_windows else self.borders
-        enough = borders[0] - self.starts >= context + horizon
-        needed = context + horizon + borders[2] - borders[0]
-        require(
-            bool(enough.any()),
-            f"{self.name}: no series has the {needed} rows that context {context}, horizon {horizon} and their "
-            f"validation and test parts need; the longest has {rows - int(self.starts.min())}",
-        )
-        read = self.read
-        if not enough.all():
-            c = int(np.flatnonzero(~enough)[0])
-            lost = f"{self.columns[c]!r} with {rows - int(self.starts[c])}"
-            told = f"{(~enough).sum()} of {len(enough)} series have fewer than {needed} rows: left out (first {lost})"
-            read = (*read, told)
-        first = int(self.starts[enough].min())
-        starts = self.starts[enough] - first
-        labels = self.layout.labels and [label for label, kept in zip(self.layout.labels, enough, strict=True) if kept]
-        panel = replace(
-            self, values=np.asarray(self.values)[first:, enough], index=self.index[first:],
-            columns=tuple(name for name, kept in zip(self.columns, enough, strict=True) if kept),
-            borders=(borders[0] - first, borders[1] - first, borders[2] - first),
-            layout=replace(self.layout, labels=labels), read=read,
-            starts=starts if starts.any() else None, last_windows=False,
-        )  # fmt: skip
-        panel.original("train")  # refuses what cannot be filled
+        panel: Panel = long_enough(self, self.starts, context, horizon)
         return panel
 
     @property
@@ -261,7 +254,7 @@ class Panel:
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
         fixed = [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
-        facts = [self.values.shape, self.borders, self.missing, *fixed]
+        facts = [self.values.shape, self.borders, self.missing, *fixed, *([self.transform] * (self.plain is not self))]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())
@@ -276,7 +269,11 @@ class Panel:
             values = self.values.read(self.rows(part), own.tolist())
             in_range([self.columns[c] for c in own], values, self.name)
             return self._fill(values, part, own)
-        if part not in self._filled:
+        if part not in self._filled and self.fitted is not None:
+            found, before = self.plain.filled(part), PARTS[: PARTS.index(part)]
+            past = np.concatenate([found.values[:0], *(self.plain.original(each) for each in before)])
+            self._filled[part] = found._replace(values=self.fitted.forward(found.values, past))
+        elif part not in self._filled:
             self._filled[part] = self._fill(self.values[self.rows(part)], part, np.arange(self.channels))
         return self._filled[part].of(channels, self.columns)
 
@@ -293,8 +290,3 @@ class Panel:
     @cached_property
     def _filled(self) -> dict[Part, Filled]:
         return {}
-
-
-def digest(facts: Any) -> str:
-    """The sha256 of what JSON knows."""
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

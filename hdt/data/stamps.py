@@ -1,4 +1,4 @@
-"""The time axis of a table: stamps, periods or whole numbers, and the one step between them.
+"""The time axis of a table: stamps, periods or whole numbers.
 
 A time axis is a DatetimeIndex, or an integer Index where rows are only counted.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,10 +19,7 @@ TIME_NAMES = ("date", "ds", "timestamp", "time", "datetime", "date_time")
 Step: TypeAlias = pd.Timedelta | BaseOffset | int
 NUMERIC_DATE = r"^\s*(\d{1,2})([./-])(\d{1,2})\2(?:\d{4}|\d{2})(?!\d)"  # 13.01.2024, 1/13/24
 LIKE_A_DATE = r"\d{4}|\d{1,2}[./-]\d{1,2}[./-]\d{2}"  # else 5,1 would pass for the first of May
-CALENDAR = ("B", "D", "MS", "ME", "QS", "QE", "YS", "YE")
-DATES = ((19000101, 29991231), (190001, 299912))  # whole numbers that are years, months and days, or years and months
 FIRST = 8  # values of a column tell whether it holds texts of dates
-MOST_ROWS = 20  # a grid of steps may have this many times the rows of the table
 
 
 class Times(NamedTuple):
@@ -32,6 +28,15 @@ class Times(NamedTuple):
     stamps: pd.Index
     notices: list[str]
     period: str | None = None
+
+    def on(self, steps: pd.Index) -> Times:
+        """The same on other stamps; what came as periods are periods of theirs, if pandas has such."""
+        period = None
+        if self.period is not None and isinstance(steps, pd.DatetimeIndex):
+            with warnings.catch_warnings(), contextlib.suppress(ValueError, AttributeError, FutureWarning):
+                warnings.simplefilter("error")  # of pandas, that has no periods of business days any more
+                period = str(steps.to_period().freqstr)
+        return self._replace(stamps=steps, period=period)
 
 
 def looks_like_time(values: pd.Series | pd.Index) -> bool:
@@ -190,102 +195,3 @@ def following(first: Any, step: Step, periods: int, unit: str | None) -> pd.Inde
     how: dict[str, Any] = {"freq": step, **({"unit": unit} if unit else {})}
     stamps = pd.date_range(first, periods=periods, **how)
     return stamps if zone is None else stamps.tz_convert(zone)
-
-
-def regular_step(index: pd.Index, name: str) -> Step:
-    """The one step of a time axis; raises :class:`InputError` naming the first row that breaks it."""
-    require(len(index) >= 3, f"{name}: {len(index)} rows are too few to find the time step; at least 3 are needed")
-    stamps = index if isinstance(index, pd.DatetimeIndex) else None
-    deltas = _deltas(index, name)
-    nothing: Any = pd.Timedelta(0) if stamps is not None else 0
-    zero = np.flatnonzero(deltas == nothing)
-    if len(zero):
-        raise InputError(f"{name}: rows {zero[0]} and {zero[0] + 1} carry the same stamp {index[zero[0]]}; drop one")
-    back = np.flatnonzero(deltas < nothing)
-    if len(back):
-        row = back[0]
-        raise InputError(
-            f"{name}: row {row + 1} ({index[row + 1]}) comes before row {row} ({index[row]}); sort by time first"
-        )
-    if (deltas == deltas[0]).all():
-        return deltas[0] if stamps is not None else int(deltas[0])
-    usual = deltas.value_counts().index[0]
-    row = int(np.flatnonzero(deltas != usual)[0])
-    where = f"{name}: irregular step at row {row + 1}: {index[row]} to {index[row + 1]}, elsewhere {usual}; "
-    if stamps is None:
-        advice = "count the rows without gaps"
-        if any(low <= index[0] <= index[-1] <= high for low, high in DATES):
-            advice = (
-                "if these are dates written as numbers, convert them with pd.to_datetime(frame[column].astype(str))"
-            )
-        raise InputError(where + advice)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pandas 3 announces that this will be an offset; both are handled
-        inferred = pd.infer_freq(stamps)
-    if inferred is not None:
-        step = pd.tseries.frequencies.to_offset(inferred)
-        if _on_grid(stamps, step) == len(stamps):
-            return step
-    freq = _grid_of(stamps, usual)
-    if freq is None:
-        raise InputError(where + "resample to one step first, with DataFrame.resample of pandas for instance")
-    raise InputError(where + f"with --freq {freq} (freq={freq!r}) the absent rows count as missing values")
-
-
-def grid(index: pd.Index, freq: str, name: str) -> pd.DatetimeIndex:
-    """All stamps of ``freq`` from the first to the last of ``index``, which must lie among them."""
-    require(isinstance(index, pd.DatetimeIndex), f"{name}: freq={freq!r} is for stamps, not for numbered rows")
-    try:
-        step = pd.tseries.frequencies.to_offset(freq)
-    except (ValueError, TypeError):
-        step = None
-    if step is None:
-        raise InputError(f"{name}: freq={freq!r} is no frequency of pandas, such as h, 15min, D, B or MS")
-    regular = _steps(pd.DatetimeIndex(index), step)
-    if regular is None:
-        raise InputError(f"{name}: freq={freq!r} is far too fine for {len(index)} rows from {index[0]} to {index[-1]}")
-    off = np.flatnonzero(~index.isin(regular))
-    if len(off):
-        raise InputError(f"{name}: row {off[0]} ({index[off[0]]}) is on no step of {freq}; choose another --freq")
-    return regular
-
-
-def _deltas(index: pd.Index, name: str) -> pd.Index:
-    try:
-        deltas = index[1:] - index[:-1]
-        if isinstance(deltas, pd.TimedeltaIndex):
-            deltas = deltas.as_unit("ns")  # steps are stored with nanoseconds
-    except (ValueError, OverflowError):
-        raise InputError(f"{name}: rows lie more than 290 years apart; give stamps with a smaller step") from None
-    return deltas
-
-
-def _steps(index: pd.DatetimeIndex, step: BaseOffset) -> pd.DatetimeIndex | None:
-    """Stamps of ``step`` over the span of ``index``; None when there are far more than its rows."""
-    most = MOST_ROWS * len(index) + 1
-    try:
-        too_fine = index[0] + most * step < index[-1]
-    except (ValueError, OverflowError):  # so many steps lead beyond all stamps
-        too_fine = False
-    try:
-        return None if too_fine else pd.date_range(index[0], index[-1], freq=step, unit=index.unit)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _on_grid(index: pd.DatetimeIndex, step: BaseOffset) -> int | None:
-    """How many stamps ``step`` makes over the span of ``index``; None unless all of ``index`` is among them."""
-    regular = _steps(index, step)
-    return None if regular is None or not index.isin(regular).all() else len(regular)
-
-
-def _grid_of(index: pd.DatetimeIndex, usual: pd.Timedelta) -> str | None:
-    """The frequency with the fewest absent rows on which all stamps lie."""
-
-    def candidates() -> Iterator[tuple[int, str]]:
-        for freq in (pd.tseries.frequencies.to_offset(usual).freqstr, *CALENDAR):
-            rows = _on_grid(index, pd.tseries.frequencies.to_offset(freq))
-            if rows is not None:
-                yield rows, freq
-
-    return min(candidates(), key=lambda found: found[0], default=(0, None))[1]

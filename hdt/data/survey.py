@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -87,6 +87,11 @@ def survey(
 def sha256(values: np.ndarray) -> str:
     """The fingerprint that :func:`survey` gives a table of these values [T, C]."""
     return _joined(_by_column(values))
+
+
+def digest(facts: Any) -> str:
+    """The sha256 of what JSON knows."""
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _by_column(values: np.ndarray) -> list[str]:

@@ -6,22 +6,26 @@ the last rows of all series can validate and test, as in M4 and GIFT-Eval, and n
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hdt.data.stamps import grid, regular_step
+from hdt.data.stamps import Step
+from hdt.data.steps import grid, regular_step
 from hdt.system.errors import require
 
 FEWEST = 3  # rows that tell a step
 
 
-def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
+def aligned(
+    data: pd.DataFrame, freq: str | int | None, name: str, known: Step | None = None
+) -> tuple[pd.DataFrame, np.ndarray, list[str]]:
     """Rows ``id``, ``time``, ``value`` in time order → one column per series, its first rows [C], and notices.
 
     The index is that of the longest series. Every series begins with its first value and is regular in itself, with the
-    step that all share; ``freq`` makes rows that it lacks in between missing values. Raises
+    step that all share, or that is ``known``; ``freq`` makes rows that it lacks in between missing values. Raises
     :class:`hdt.system.errors.InputError` naming the series.
     """
     found: dict[Any, pd.Series] = {}
@@ -36,7 +40,7 @@ def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFra
         if len(series) < FEWEST:
             short.append(label)
             continue
-        mine = regular_step(series.index, what)
+        mine = regular_step(series.index, what) if known is None else known
         step = mine if step is None else step
         require(mine == step, f"{what} has a step of {mine}, series {next(iter(found), label)!r} one of {step}")
         found[label] = series
@@ -51,3 +55,34 @@ def aligned(data: pd.DataFrame, freq: str | None, name: str) -> tuple[pd.DataFra
     notices += [f"series of fewer than {FEWEST} rows are left out: {len(short)} (first {short[0]!r})"] if short else []
     notices += [f"rows absent from steps of {freq}: {absent}; their values count as missing"] if absent else []
     return wide.rename_axis(columns=None), starts, notices
+
+
+def long_enough(panel: Any, starts: np.ndarray, context: int, horizon: int) -> Any:
+    """See :meth:`hdt.data.series.Panel.for_windows`, of a panel whose series begin at rows ``starts`` [C]."""
+    rows = len(panel.values)
+    borders = (rows - 2 * horizon, rows - horizon, rows) if panel.last_windows else panel.borders
+    enough = borders[0] - starts >= context + horizon
+    needed = context + horizon + borders[2] - borders[0]
+    require(
+        bool(enough.any()),
+        f"{panel.name}: no series has the {needed} rows that context {context}, horizon {horizon} and their "
+        f"validation and test parts need; the longest has {rows - int(starts.min())}",
+    )
+    read = panel.read
+    if not enough.all():
+        c = int(np.flatnonzero(~enough)[0])
+        lost = f"{panel.columns[c]!r} with {rows - int(starts[c])}"
+        told = f"{(~enough).sum()} of {len(enough)} series have fewer than {needed} rows: left out (first {lost})"
+        read = (*read, told)
+    first = int(starts[enough].min())
+    starts = starts[enough] - first
+    labels = panel.layout.labels and [label for label, kept in zip(panel.layout.labels, enough, strict=True) if kept]
+    panel = replace(
+        panel, values=np.asarray(panel.values)[first:, enough], index=panel.index[first:],
+        columns=tuple(name for name, kept in zip(panel.columns, enough, strict=True) if kept),
+        borders=(borders[0] - first, borders[1] - first, borders[2] - first),
+        layout=replace(panel.layout, labels=labels), read=read,
+        starts=starts if starts.any() else None, last_windows=False,
+    )  # fmt: skip
+    panel.original("train")  # refuses what cannot be filled
+    return panel

@@ -25,6 +25,7 @@ def season_of(panel: Panel) -> int | None:
 
     Of series of unequal length, the half that is longest tells, from where all of it has begun.
     """
+    panel = panel.plain
     values = panel.part("train")
     if panel.starts is not None:
         long = panel.starts <= np.median(panel.starts)
@@ -38,6 +39,7 @@ def scale(panel: Panel) -> np.ndarray:
 
     Pairs of which both values were observed count.
     """
+    panel = panel.plain
     train, season = panel.part("train", gaps=True), season_of(panel) or 1
     gaps = np.abs(train[season:] - train[:-season])
     begun = np.isfinite(gaps)  # and observed
@@ -75,6 +77,7 @@ def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     A season may reach further back than a student's context. None where the training part has no season, or a
     part or a series is too short for one.
     """
+    panel = panel.plain
     season = 1 if kind == LAST_VALUE else season_of(panel)
     if season is None:
         return None

@@ -80,7 +80,11 @@ class Evaluator:
             gaps = scaled_part(self.panel, part, self.context, self.horizon, gaps=True)
             found.append(gaps.to(self.device))
         found = [self._alone(table[None]) if self.panel.unequal else table for table in found]
-        return Gappy(*found) if found[1:] else found[0]
+        if self.panel.transform != "none":  # errors are those of the table itself, in its scale
+            ratio = self.panel.scaler.std / self.panel.plain.scaler.std
+            unit = torch.tensor(ratio, dtype=torch.float32, device=self.device)
+            return Gappy(found[0], found[-1], unit, self.panel.transform == "difference")
+        return Gappy(found[0], found[1]) if found[1:] else found[0]
 
     def _alone(self, series: Float[Tensor, "N M C"]) -> Tensor:
         """Every series as a sequence of its own, [N·C, M, 1], where lengths differ."""

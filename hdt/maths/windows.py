@@ -13,10 +13,16 @@ from hdt.system.errors import require
 
 class Gappy(NamedTuple):
     """A series with gaps: ``values`` [..., T, C] with what fills them, for contexts, and the same as ``targets``, NaN
-    where nothing was observed."""
+    where nothing was observed.
+
+    Of a table that was transformed, errors are multiplied by ``unit`` [C], and ``summed`` along the horizon where it
+    was differenced, to be those of the table itself.
+    """
 
     values: Tensor
     targets: Tensor
+    unit: Tensor | None = None
+    summed: bool = False
 
 
 Seen: TypeAlias = Tensor | Gappy  # a series that students see; rows of NaN where it has not begun

@@ -171,7 +171,10 @@ class Distilled(Synthetic):
         values = loading.decode(params, info, frame.select_dtypes("float").size, folder)
         distilled = cls(values, params, info, history, kept=read(folder / records.STATE, info))
         unit = np.broadcast_to(np.maximum(1, np.abs(values).max(axis=1, keepdims=True)), values.shape)
-        centred = info.model_copy(update={"scaler_mean": [0.0] * len(info.scaler_mean)})
+        zeros, taken = [0.0] * len(info.scaler_mean), info.data.transform
+        rest = taken and taken.model_copy(update={"state": [zeros] * len(taken.state)})
+        update = {"scaler_mean": zeros, "data": info.data.model_copy(update={"transform": rest})}
+        centred = info.model_copy(update=update)
         try:
             with np.errstate(over="ignore"):
                 expected, scale = distilled.to_frame(), cls(unit, params, centred).to_frame()

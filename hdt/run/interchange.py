@@ -43,7 +43,7 @@ def real_validation(distilled: Synthetic, layout: Layout, panel: Panel, joined: 
     pooled, rows = distilled.info.settings.channels, panel.rows("val")
     require(rows.stop > rows.start, f"{panel.name}: the val part has no rows; choose another --split")
     if pooled is None:
-        values = panel.original("val").astype(np.float64, copy=False)
+        values = panel.plain.original("val").astype(np.float64, copy=False)
     else:
         values = panel.block("val", [n * panel.channels // pooled for n in range(pooled)])
     labels = _labels(distilled, layout, joined)

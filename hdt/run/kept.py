@@ -51,6 +51,8 @@ def refusal(panel: Panel, settings: Settings) -> str | None:
         why = "its series differ in length"
     elif panel.stored:
         why = "its values stay in their files"
+    elif panel.transform != "none":
+        why = f"its table was transformed, {panel.transform}"
     return _sentence(panel.name, why)
 
 
@@ -59,6 +61,8 @@ def missing(info: RunInfo) -> str:
     why = OBJECTIVES[info.settings.objective].fixed(info.settings.options)
     if info.data.shortest is not None:
         why = "its series differ in length"
+    elif info.data.transform is not None:
+        why = f"its table was transformed, {info.data.transform.kind}"
     name = info.data.name
     return _sentence(name, why) or f"{name}: this run kept no state; distil it again with --state (save(state=True))"
 

@@ -105,7 +105,7 @@ def middle(distilled: Synthetic, most: int = MOST_CHANNELS) -> np.ndarray | None
     panel, settings = distilled.panel, distilled.info.settings
     if panel is None or settings.channels is not None:
         return None
-    train = panel.original("train", slice(most))
+    train = panel.plain.original("train", slice(most))
     start = (len(train) - settings.length) // 2
     return train[start : start + settings.length]
 

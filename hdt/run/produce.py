@@ -29,7 +29,7 @@ from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
 from hdt.run.reading import shared, train_blocks
-from hdt.run.records import DataInfo, Distance, RunInfo, in_words
+from hdt.run.records import DataInfo, Distance, RunInfo, TransformRecord, in_words
 from hdt.students.table import STUDENTS
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
@@ -146,6 +146,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     bound = autocovariance_bound(synthetic, real, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
+    taken = panel.fitted
     try:
         info = RunInfo(
             settings=settings,
@@ -162,6 +163,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 train_sha256=panel.train_sha256,
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 missing=panel.survey.missing,
+                transform=None if taken is None else TransformRecord.model_validate(taken.record),
                 notices=[
                     readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
                 ],

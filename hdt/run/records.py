@@ -42,12 +42,19 @@ class DataPart(Strict):
     sha256: str
 
 
+class TransformRecord(Strict):
+    """A :class:`hdt.data.transform.Transform` as JSON."""
+
+    kind: Literal["difference", "detrend"]
+    state: list[list[Finite]] = Field(min_length=1)
+
+
 class DataInfo(Strict):
     """The real series behind a run; ``train_sha256`` fingerprints what the distillation read.
 
     ``shortest`` is the training rows of the shortest series where they differ in length. ``parts`` are those of an
     updated run, in order of time; all its rows are training rows. ``missing`` is the share of missing values in the
-    training rows by column, of those that have any.
+    training rows by column, of those that have any. ``transform`` is what was taken from the table first.
     """
 
     name: str
@@ -64,6 +71,7 @@ class DataInfo(Strict):
     shortest: int | None = Field(None, ge=1)
     parts: list[DataPart] = []
     missing: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
+    transform: TransformRecord | None = None
 
     @property
     def training(self) -> str:
@@ -78,6 +86,10 @@ class DataInfo(Strict):
         train, val, test = self.borders
         if not 0 < train <= val <= test <= self.rows:
             raise ValueError(f"borders {train}/{val}/{test} do not fit {self.rows} rows")
+        taken = self.transform
+        rows = {"difference": 1, "detrend": 2}
+        if taken and [len(row) for row in taken.state] != [len(self.columns)] * rows[taken.kind]:
+            raise ValueError(f"transform: its state does not fit {len(self.columns)} columns")
         if self.parts and sum(part.rows for part in self.parts) != train:
             raise ValueError(f"parts do not add up to {train} training rows")
         return self

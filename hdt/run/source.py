@@ -85,6 +85,11 @@ def same_length(panel: Panel, *parts: Part) -> Panel:
         "hdt evaluate trains students on them",
     )
     require(
+        panel.transform == "none",
+        f"{panel.name}: its table was transformed ({panel.transform}), and fine-tuning takes tables as they are; hdt "
+        "evaluate trains students on it",
+    )
+    require(
         not panel.gappy(*parts),
         f"{panel.name}: missing values are masked, and fine-tuning would be scored on what fills them; hdt evaluate "
         "leaves them out, and data that is distilled with --missing interpolate takes them as if observed",

@@ -9,6 +9,7 @@ import numpy as np
 
 from hdt.data.scaler import Scaler
 from hdt.data.series import Panel
+from hdt.data.transform import Transform
 from hdt.run.kept import Kept
 from hdt.run.records import RunInfo
 
@@ -42,10 +43,15 @@ class Synthetic:
 
     @property
     def original(self) -> np.ndarray:
-        """Values [N, M, C] in original units; scaled units when channels stand for several real ones."""
+        """Values [N, M, C] in original units; scaled units when channels stand for several real ones.
+
+        What was taken from the table is put back, as if every sequence began with its first row.
+        """
         if self.info.settings.channels is not None:
             return self.values.astype(np.float64)
-        return self.values.astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
+        series = self.values.astype(np.float64) * self.info.scaler_std + self.info.scaler_mean
+        taken = self.info.data.transform
+        return series if taken is None else Transform(taken.kind, np.array(taken.state)).inverse(series)
 
     def __repr__(self) -> str:
         n, length, channels = self.values.shape

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from hdt.data import datasets
 from hdt.data.frames import parse_step
 from hdt.data.layout import Layout
-from hdt.data.series import Panel, digest
-from hdt.data.survey import sha256
+from hdt.data.series import Panel
+from hdt.data.survey import digest, sha256
 from hdt.distillation import config
 from hdt.distillation.loop import Outcome, Since, WatchIteration, optimise, typical
 from hdt.maths.distance import nearest_distance

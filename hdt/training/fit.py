@@ -85,7 +85,7 @@ def errors_by_series(
     """Mean squared and mean absolute errors of :func:`errors` for every series and channel, float64; zero for one of
     which these windows hold no target."""
     context, horizon = student.context, student.horizon
-    values, targets = parted(series)
+    values, targets, unit, summed = parted(series)
     every = windows(values, context, horizon)  # [(N,) n, L+H, C]
     count = every.shape[-3]
     several = every[None] if every.ndim == 3 else every
@@ -98,7 +98,9 @@ def errors_by_series(
     for some in chosen.split(batch):
         part = several[some[:, 0], some[:, 1]]
         target = part if truth is several else truth[some[:, 0], some[:, 1]]
-        gap = student(part[:, :context]) - target[:, context:]
+        gap = student(part[:, :context]) - (part if summed else target)[:, context:]
+        gap = gap.cumsum(dim=1) if summed else gap
+        gap = gap if unit is None else gap * unit
         if truth is not several:
             there = ~target[:, context:].isnan()
             gap = torch.where(there, gap, 0.0)
@@ -207,7 +209,9 @@ class _Students(Task[Tensor]):
         student, running = self.student, self.running
         facts = [type(student).__name__, student.context, student.horizon, self.seed, asdict(self.training)]
         facts += [running.precision, running.clip, running.compile, running.steps, running.last, self.device.type]
-        tensors = [self.series, *parted(self.validation), *student.state_dict().values()]
+        values, targets, unit, summed = parted(self.validation)
+        facts += [] if unit is None else [unit.tolist(), summed]
+        tensors = [self.series, values, targets, *student.state_dict().values()]
         return fingerprint(facts, tensors, [type(student), __name__])
 
 

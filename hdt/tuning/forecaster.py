@@ -83,16 +83,18 @@ class Forecaster(ABC):
         time_column: str | None = None,
         id_column: str | None = None,
         target_column: str | None = None,
+        resample: str | int | None = None,
     ) -> pd.DataFrame:
         """The H steps after the last row of ``frame``, in its layout, units, ids and time step.
 
-        ``frame`` is wide or long, as for :func:`hdt.load`; its last L rows are read. Without ``quantiles`` the
-        columns keep their names; quantile 0.1 of a wide column ``load`` is called ``load/0.1``, that of a
-        long frame's target ``y/0.1``. Raises :class:`hdt.system.errors.InputError` for a frame that is too short,
-        lacks values, has another time step than the data that the model was tuned on, or columns it does not know.
+        ``frame`` is wide or long, as for :func:`hdt.load`, also with its ``resample``; its last L rows are read.
+        Without ``quantiles`` the columns keep their names; quantile 0.1 of a wide column ``load`` is called
+        ``load/0.1``, that of a long frame's target ``y/0.1``. Raises :class:`hdt.system.errors.InputError` for a frame
+        that is too short, lacks values, has another time step than the data that the model was tuned on, or columns it
+        does not know.
         """
         levels = _levels(quantiles)
-        table = read_frame(frame, "frame", time_column, id_column, target_column)
+        table = read_frame(frame, "frame", time_column, id_column, target_column, resample=resample)
         recent = self._recent(table)
         if self.record.step is not None:
             _check_step(table, self.record.step)
