@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 import hdt
 from hdt.evaluation import compare, figures, published
-from hdt.evaluation.protocol import Evaluator, summary
+from hdt.evaluation.protocol import Evaluator
+from hdt.evaluation.scores import summary
 from hdt.run import produce
 from hdt.students import DLinear, Training
 from hdt.system import fingerprint

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import hdt
+from hdt.maths.residuals import lacking_noise
+from hdt.maths.rows import Rows
 from hdt.system.errors import InputError
 from hdt.tuning import base as bases
 from hdt.tuning import loop, pretrained, score
 from hdt.tuning.crps import crps
 from hdt.tuning.loop import Batches, Plan
-from hdt.tuning.residuals import lacking_noise
-from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import tokens
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
