@@ -26,6 +26,7 @@ from torch import Tensor
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
 from hdt.evaluation.scores import Score, cached, summary, to_full
+from hdt.maths.residuals import Scatter
 from hdt.maths.windows import Gappy, Seen
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
@@ -102,7 +103,7 @@ class Evaluator:
         return ways if self.validation else [way for way in ways if way.lr == published]
 
     def score(
-        self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, noise: Sequence[float] | None = None
+        self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, noise: Scatter | None = None
     ) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
 
@@ -132,7 +133,7 @@ class Evaluator:
     def trained(
         self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, training: Training,
         running: Running | None = None, keywords: Mapping[str, Any] | None = None,
-        noise: Sequence[float] | None = None,
+        noise: Scatter | None = None,
     ) -> tuple[Student, Fit]:  # fmt: skip
         """One training on ``series``, its epoch chosen on validation; ``keywords`` are of the student's constructor.
 
@@ -141,8 +142,7 @@ class Evaluator:
         series = self.seen(series)
         make = build_quantiles if self.quantiles else build
         network = make(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
-        lacking = None if noise is None else torch.tensor(noise)
-        return network, fit(network, series, self.val, seed, training, running, lacking)
+        return network, fit(network, series, self.val, seed, training, running, noise)
 
     def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
         """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
@@ -199,7 +199,7 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool
     return torch.from_numpy(values)
 
 
-def noise_of(distilled: Synthetic) -> list[float] | None:
+def noise_of(distilled: Synthetic) -> Scatter | None:
     """What horizons of a set lack for students with quantiles to learn how uncertain they are; real ones lack nothing.
 
     Raises :class:`hdt.system.errors.InputError` for a run that was made before it was stored.
@@ -212,7 +212,8 @@ def noise_of(distilled: Synthetic) -> list[float] | None:
             f"{info.data.name}: this run was made by an older hdt, which stored no noise of horizons; distil it again "
             "for --quantiles"
         )
-    return info.noise.scaled
+    levels, shape = torch.tensor(info.noise.levels), torch.tensor(info.noise.shape)
+    return Scatter(info.noise.unit * levels, shape)
 
 
 def check(students: Sequence[str], seeds: int, quantiles: bool = False) -> None:

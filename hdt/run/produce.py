@@ -20,9 +20,8 @@ from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, optimise, typical
 from hdt.distillation.methods import METHODS
-from hdt.maths import stationarity
+from hdt.maths import residuals, stationarity
 from hdt.maths.distance import nearest_distance
-from hdt.maths.residuals import lacking_noise, unit
 from hdt.maths.rows import Rows
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd, sub_series
 from hdt.objective import OBJECTIVES, Sums
@@ -203,8 +202,8 @@ def noise(series: Tensor, real: Tensor, settings: Settings) -> Noise | None:
     if settings.objective == "none":
         return None
     own, rows = (Rows(values, settings.context, settings.horizon) for values in (series, real[None]))
-    levels = lacking_noise(own, rows, settings.context)
-    return Noise(levels=levels.tolist(), unit=unit(rows, settings.context))
+    levels, shape = (find(own, rows, settings.context).tolist() for find in (residuals.lacking_noise, residuals.shape))
+    return Noise(levels=levels, unit=residuals.unit(rows, settings.context), shape=shape)
 
 
 def _kept(panel: Panel, settings: Settings, sums: Sums | None, power: Tensor) -> Kept | None:

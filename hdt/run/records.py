@@ -98,21 +98,17 @@ class Noise(Strict):
     how uncertain they are.
 
     ``levels``: its standard deviation per step of the horizon, for contexts of unit variance; ``unit``: the root mean
-    square deviation of real contexts, in scaled units.
+    square deviation of real contexts, in scaled units; ``shape``: quantiles of real errors in units of theirs.
     """
 
     levels: list[Gap] = Field(min_length=1)
     unit: Gap
-
-    @property
-    def scaled(self) -> list[float]:
-        """The standard deviation per step in scaled units."""
-        return [level * self.unit for level in self.levels]
+    shape: list[Finite] = Field(min_length=2)
 
     @property
     def floats(self) -> int:
         """How many numbers these are."""
-        return len(self.levels) + 1
+        return len(self.levels) + 1 + len(self.shape)
 
 
 class RunInfo(Strict):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from hdt.maths.residuals import Scatter
 from hdt.maths.windows import Seen, parted, windows
 from hdt.students import Student, Training
 from hdt.students.lags import Lags
@@ -71,7 +72,7 @@ def fit(
     seed: int,
     training: Training | None = None,
     running: Running | None = None,
-    noise: Float[Tensor, " H"] | None = None,
+    noise: Scatter | None = None,
 ) -> Fit:
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
@@ -80,8 +81,7 @@ def fit(
     (``VALIDATION_WINDOWS`` of it, of gaps what was observed) is measured at most ``CHECKS`` times, every so many epochs
     and after the last; the run ends early once ``training.patience`` halvings went by without a better one. A
     regressor on lags is fitted instead, in no steps. A student with quantiles trains by the pinball loss and is
-    measured by its CRPS; ``noise`` is the standard deviation that horizons lack, per step
-    (:mod:`hdt.maths.residuals`), drawn anew for every batch.
+    measured by its CRPS; ``noise`` is what its horizons lack, drawn anew for every batch.
     """
     if isinstance(student, Lags):
         return _fitted(student, series, validation, seed)
@@ -183,7 +183,7 @@ class _Quantiles(_Students):
         seed: int,
         training: Training,
         running: Running,
-        noise: Float[Tensor, " H"] | None,
+        noise: Scatter | None,
     ) -> None:
         super().__init__(student, series, validation, seed, training, running)
         self.quantiles, self.noise = student, noise
@@ -200,11 +200,10 @@ class _Quantiles(_Students):
         horizons = batch[:, self.student.context :]
         if self.noise is None:
             return horizons
-        drawn = torch.randn(horizons.shape, generator=self.generator).to(horizons)
-        return horizons + self.noise.to(horizons)[:, None] * drawn
+        return horizons + self.noise.draw(horizons, self.generator)
 
     def key(self) -> str:
-        return fingerprint(super().key(), [] if self.noise is None else [self.noise])
+        return fingerprint(super().key(), self.noise or [])
 
 
 def _compiled(student: Student) -> Callable[[Tensor], Tensor]:
