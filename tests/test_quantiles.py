@@ -27,7 +27,7 @@ from hdt.training.errors import errors, mean_size, spread_errors
 from hdt.training.fit import fit
 
 Run = Callable[..., Result]
-SETTING = ["--length", "48", "--context", "12", "--horizon", "6", "--option", "iterations=3"]
+SETTING = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "4", "--option", "iterations=3"]
 
 
 @pytest.fixture(autouse=True)

@@ -19,14 +19,8 @@ def card(distilled: Synthetic, command: str) -> str:
     units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
     table = "".join(f"| {' | '.join(row)} |\n" for row in config.described(settings, info.chosen))
     notices = "".join(f"- {notice}\n" for notice in data.notices)
-    noise = (
-        ""
-        if info.noise is None
-        else (
-            f"- Noise that its horizons lack beside real ones, for forecasters of quantiles: {info.noise_floats} numbers "
-            f"in `{RUN}`, beside {info.floats:,} of the series.\n"
-        )
-    )
+    noise = f"- Noise that its horizons lack, for quantiles: {info.noise_floats} numbers in `{RUN}`.\n"
+    noise = "" if info.noise is None else noise
     repeat = (
         "settings, for the next update" if data.parts else f"settings to run again with `hdt distill --recipe {RECIPE}`"
     )
