@@ -216,8 +216,8 @@ def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json:
 
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
-        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
-        keys += ("crps", "wql", "coverage_80") if "wql" in rows[0] else ()
+        keys = ["student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds"]
+        keys += ["crps", "wql", "coverage_80"] if "wql" in rows[0] else []
         return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
     headings, cells = readable_rows(rows)
     info = distilled.info

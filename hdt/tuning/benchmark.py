@@ -66,7 +66,8 @@ class Work:
             patch = self.settings.get("patch")
             patch = patch or self.kind.choose_patch(network, validation_windows(panel, context, horizon), context)
             return {**self._errors(network, patch), "seconds": 0.0}
-        distill_seconds, lacking = 0.0, None
+        distill_seconds = 0.0
+        lacking: list[float] | None = None
         if row == "full":
             values = panel.part("train")[None]
         elif row == "random":
@@ -75,7 +76,7 @@ class Work:
         else:
             made = produce.distill(panel, **self._recipe(row, seed))
             values, distill_seconds, noise = made.values, made.info.seconds, made.info.noise
-            lacking = noise and noise.levels
+            lacking = None if noise is None else noise.levels
         tuned = tune_values(
             self.kind, values, panel, base=self.base, context=context, horizon=horizon, seed=seed,
             device=self.device.type, lacking=lacking, **self.settings,

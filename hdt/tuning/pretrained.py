@@ -151,7 +151,14 @@ def tune_pretrained(
     facts = {"trained_on": "real" if real else "distilled", "method": None if real else run.method}
     stored = distilled.info.noise if not real and (context, horizon) == (run.context, run.horizon) else None
     return tune_values(
-        kind, values, panel, context=context, horizon=horizon, facts=facts, lacking=stored and stored.levels, **settings
+        kind,
+        values,
+        panel,
+        context=context,
+        horizon=horizon,
+        facts=facts,
+        lacking=None if stored is None else stored.levels,
+        **settings,
     )
 
 
