@@ -4,7 +4,7 @@ Each RUN is a run folder of ``hdt distill``; runs of the same data share the row
 To cost seconds, DLinear forecasts nine quantiles of every eighth step of the horizon only, at its published rate, and
 full data are seen for at most as many steps as make ten passes over ETTh1; else it is the rule of ``hdt evaluate
 --quantiles``. The last step of training is chosen on validation, the test part is read once. OUT gets ``intervals.csv``
-and ``intervals.png``. ``--seeds 3`` repeats all of it.
+and ``intervals.png``; rows that are in it already are not computed again. ``--seeds 3`` repeats all of it.
 """
 
 from __future__ import annotations
@@ -98,12 +98,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    kept = args.out / "intervals.csv"
+    rows: list[dict[str, Any]] = pd.read_csv(kept).to_dict("records") if kept.exists() else []
     for folder in args.runs:
         distilled = Distilled.load(folder)
         run, panel = distilled.info.settings, real_data(distilled)
         evaluator = Evaluator(panel, run.context, run.horizon, device="cpu")
-        noise, known = noise_of(distilled), {row["trained_on"] for row in rows if row["data"] == panel.name}
+        noise, known = noise_of(distilled), {(r["trained_on"], r["seed"]) for r in rows if r["data"] == panel.name}
         for seed in range(args.seeds):
             sets: dict[str, tuple[Tensor, Scatter | None]] = {
                 run.method: (torch.tensor(distilled.values), noise),
@@ -112,10 +113,10 @@ def main() -> None:
                 "full": (evaluator.train[None], None),
             }
             for name, (series, added) in sets.items():
-                if name not in known:
+                if (name, seed) not in known:
                     found = measured(evaluator, series, seed, added)
                     rows.append({"data": panel.name, "trained_on": name, "seed": seed, **found})
-                    pd.DataFrame(rows).round(4).to_csv(args.out / "intervals.csv", index=False)
+                    pd.DataFrame(rows).round(4).to_csv(kept, index=False)
                     print(rows[-1], flush=True)
     draw(pd.DataFrame(rows)).savefig(args.out / "intervals.png", dpi=130)
 

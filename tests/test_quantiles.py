@@ -138,7 +138,9 @@ def test_the_shape_is_that_of_real_errors_whatever_their_size(seed: int, level: 
     own, real = (Rows(torch.cat([x, y], dim=1)[:, :, None], 12, 5) for y in (course, course + error))
     expected = ((np.arange(21) + 0.5) / 21 * 2 - 1) * np.sqrt(3)  # of a uniform distribution of variance one
     np.testing.assert_allclose(residuals.shape(own, real, 12), expected, atol=0.1)
-    assert residuals.unit(real, 12) == pytest.approx(x.var(dim=1, correction=0).mean().sqrt().item(), rel=1e-4)
+    lacking = error.square().mean(dim=0).sum() / residuals.lacking_noise(own, real, 12).square().sum()
+    assert residuals.unit(own, real, 12) == pytest.approx(lacking.sqrt().item(), rel=1e-2)
+    assert residuals.unit(real, own, 12) == 0
 
 
 def test_windows_that_have_not_begun_tell_nothing_of_noise() -> None:
@@ -146,7 +148,7 @@ def test_windows_that_have_not_begun_tell_nothing_of_noise() -> None:
     late = series.clone()
     late[:, :40, 2] = torch.nan
     own, real = Rows(series[..., :1], 12, 5), Rows(late, 12, 5)
-    found = residuals.lacking_noise(own, real, 12), residuals.shape(own, real, 12), residuals.unit(real, 12)
+    found = residuals.lacking_noise(own, real, 12), residuals.shape(own, real, 12), residuals.unit(own, real, 12)
     assert all(bool(torch.as_tensor(each).isfinite().all()) for each in found)
 
 

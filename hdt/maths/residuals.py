@@ -4,9 +4,9 @@ A distilled series teaches E[y | x]: its horizons hold less noise than real ones
 that learns a distribution from them, Moirai by likelihood or a student's quantiles by pinball loss, forecasts the
 course well and its spread far too narrow. So noise is added to the horizons while it trains. Its variance, per step of
 the horizon and in units of the variance of the context, is what the series lacks: the mean square error of one linear
-forecaster, fitted to the series' windows, on real training windows, less that on its own. These H numbers, the
-deviation of a typical context and ``SHAPE`` quantiles of the real errors in units of theirs (they are more peaked than
-a Gaussian, whose 80% interval would be too wide) are stored beside the numbers of a distilled series.
+forecaster, fitted to the series' windows, on real training windows, less that on its own. These H numbers, one that
+brings them into the units of values, and ``SHAPE`` quantiles of the real errors in units of theirs (they are more
+peaked than a Gaussian, whose 80% interval would be too wide) are stored beside the numbers of a distilled series.
 """
 
 from __future__ import annotations
@@ -63,10 +63,18 @@ def shape(own: Rows, real: Rows, context: int) -> Float[Tensor, " K"]:
     return torch.from_numpy(np.quantile(standard.numpy(), (np.arange(SHAPE) + 0.5) / SHAPE)).float()
 
 
-def unit(real: Rows, context: int) -> float:
-    """Root mean square deviation of the contexts of real windows: what brings that noise into the units of values."""
-    past = _whole(real)[:, :context].double()
-    return past.var(dim=1, correction=0).mean().sqrt().item()
+def unit(own: Rows, real: Rows, context: int) -> float:
+    """What brings that noise into the units of values: the factor by which it has, over all steps, the variance there
+    that real errors have beyond those on ``own``, whose contexts may swing more or less than real ones."""
+    mine, theirs = _whole(own), _whole(real)
+    student = _linear(mine, context)
+    found = []
+    for windows in (theirs, mine):
+        swing = windows[:, :context].double().var(dim=1, correction=0).mean()
+        found.append(swing * _errors(windows, student, context).square().mean(dim=0))
+    levels = lacking_noise(own, real, context).double()
+    lacking = (found[0] - found[1]).clamp_min(0).sum()
+    return float((lacking / levels.square().sum()).sqrt()) if bool(levels.any()) else 0.0
 
 
 def _whole(rows: Rows) -> Float[Tensor, "n window"]:

@@ -203,7 +203,7 @@ def noise(series: Tensor, real: Tensor, settings: Settings) -> Noise | None:
         return None
     own, rows = (Rows(values, settings.context, settings.horizon) for values in (series, real[None]))
     levels, shape = (find(own, rows, settings.context).tolist() for find in (residuals.lacking_noise, residuals.shape))
-    return Noise(levels=levels, unit=residuals.unit(rows, settings.context), shape=shape)
+    return Noise(levels=levels, unit=residuals.unit(own, rows, settings.context), shape=shape)
 
 
 def _kept(panel: Panel, settings: Settings, sums: Sums | None, power: Tensor) -> Kept | None:

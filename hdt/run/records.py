@@ -97,8 +97,8 @@ class Noise(Strict):
     """What the horizons of a set lack of the real ones' noise (:mod:`hdt.maths.residuals`), by which forecasters learn
     how uncertain they are.
 
-    ``levels``: its standard deviation per step of the horizon, for contexts of unit variance; ``unit``: the root mean
-    square deviation of real contexts, in scaled units; ``shape``: quantiles of real errors in units of theirs.
+    ``levels``: its standard deviation per step of the horizon, for contexts of unit variance; ``unit``: what brings
+    these into scaled units; ``shape``: quantiles of real errors in units of theirs.
     """
 
     levels: list[Gap] = Field(min_length=1)
