@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from hdt.maths.windows import Gappy
 from hdt.students import STUDENTS, DLinear, Training, build
 from hdt.students.quantiles import LEVELS, Quantiles, build_quantiles, pinball
 from hdt.training.errors import errors, mean_size, spread_errors
-from hdt.training.fit import fit
+from hdt.training.fit import Running, fit
 
 Run = Callable[..., Result]
 SETTING = ["--length", "48", "--context", "12", "--horizon", "6", "--k", "4", "--option", "iterations=3"]
@@ -277,8 +278,6 @@ def test_regressors_are_refused(run: Run, csv: Path, command: str) -> None:
 
 
 def test_an_interrupted_training_with_noise_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    from hdt.training.fit import Running
-
     series = torch.tensor(make_frame(60).to_numpy(), dtype=torch.float32)
     scatter, file = Scatter(torch.ones(6), torch.tensor([-1.0, 0.0, 1.0])), tmp_path / "c"
     whole = build_quantiles("dlinear", 12, 6, 2, seed=0)
@@ -297,3 +296,20 @@ def test_an_interrupted_training_with_noise_ends_as_an_uninterrupted_one(tmp_pat
             with pytest.raises(KeyboardInterrupt):
                 fit(again, series[None], series, 0, running=running, noise=scatter)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
+def test_the_recipe_of_intervals_goes_on_where_it_was(csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(__file__).parents[1] / "recipes" / "intervals.py"
+    hdt.distill(csv, length=64, context=24, horizon=16, k=6, iterations=2).save("r")
+    monkeypatch.setattr("sys.argv", ["intervals.py", "out", "r"])
+    recipe = runpy.run_path(str(path))
+    recipe["main"]()
+    table = pd.read_csv("out/intervals.csv")
+    assert table["trained_on"].tolist() == ["hdt", "hdt, without noise", "random", "full"]
+    below = table[[f"below_{level}" for level in LEVELS]]
+    assert (below.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None) and Path("out/intervals.png").exists()
+    np.testing.assert_allclose(below["below_0.9"] - below["below_0.1"], table["coverage_80"], atol=1e-3)
+    before = Path("out/intervals.csv").read_bytes()
+    monkeypatch.setitem(recipe["main"].__globals__, "measured", lambda *_: pytest.fail("computed again"))
+    recipe["main"]()
+    assert Path("out/intervals.csv").read_bytes() == before
