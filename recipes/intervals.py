@@ -118,7 +118,7 @@ def main() -> None:
                     rows.append({"data": panel.name, "trained_on": name, "seed": seed, **found})
                     pd.DataFrame(rows).round(4).to_csv(kept, index=False)
                     print(rows[-1], flush=True)
-    draw(pd.DataFrame(rows)).savefig(args.out / "intervals.png", dpi=130)
+    draw(pd.DataFrame(rows)).savefig(args.out / "intervals.png", dpi=100)
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -126,7 +126,7 @@ def draw(table: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(table["data"]))
     figure = Figure(figsize=(4.2 * len(names), 4), layout="constrained")
     columns = [f"below_{level}" for level in LEVELS]
-    methods = [name for name in dict.fromkeys(table["trained_on"]) if name != "full"]
+    methods = sorted(set(table["trained_on"]) - {"full"}, key=lambda name: (name == "random", name))
     for ax, data in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         ax.plot([0, 1], [0, 1], color="#bbbbbb", lw=1)
         for name in [*methods, "full"]:
