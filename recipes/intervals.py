@@ -70,7 +70,8 @@ def told(student: Quantiles, series: Tensor, most: int) -> dict[str, float]:
             sums[name] = sums.get(name, 0.0) + len(some) * value.mean().item()
     count = min(most, len(every))
     means = {name: value / count for name, value in sums.items()}
-    return {**means, "wql": means["crps"] / means.pop("size")}
+    size = means.pop("size")
+    return {**means, "wql": means["crps"] / size}
 
 
 def measured(evaluator: Evaluator, series: Tensor, seed: int, noise: Scatter | None) -> dict[str, float]:
