@@ -130,7 +130,7 @@ def test_noise_has_the_stored_quantiles_in_units_of_its_steps() -> None:
     assert torch.equal(drawn, again) and not torch.equal(drawn[:, 0, 0], drawn[:, 0, 1])
 
 
-@given(seed=st.integers(0, 1000), level=st.floats(0.1, 1.0))
+@pytest.mark.parametrize(("seed", "level"), [(0, 0.1), (1, 0.5), (2, 1.0)])
 def test_the_shape_is_that_of_real_errors_whatever_their_size(seed: int, level: float) -> None:
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(3000, 12, generator=rng)
