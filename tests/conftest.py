@@ -15,7 +15,7 @@ from jaxtyping import install_import_hook
 
 MATHS = (
     "maths", "start", "parameterization", "objective", "students", "training", "distillation.loop",
-    "distillation.groups", "evaluation", "selection", "tuning.crps", "tuning.residuals", "tuning.rows", "tuning.tokens",
+    "distillation.groups", "evaluation", "selection", "tuning.crps", "tuning.tokens",
 )  # fmt: skip
 install_import_hook([f"hdt.{name}" for name in MATHS], "beartype.beartype")
 

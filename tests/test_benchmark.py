@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 import hdt
 from hdt.evaluation import compare, figures, published
-from hdt.evaluation.protocol import Evaluator, summary
+from hdt.evaluation.protocol import Evaluator
+from hdt.evaluation.scores import summary
 from hdt.run import produce
 from hdt.students import DLinear, Training
 from hdt.system import fingerprint
@@ -63,11 +64,11 @@ def test_a_stopped_comparison_goes_on_where_it_was(frame: pd.DataFrame, monkeypa
         made.append(f"{settings.method}-{settings.seed}")
         return distil(panel, settings)
 
-    def scoring(self: Evaluator, student: str, series: object, seed: int) -> object:
+    def scoring(self: Evaluator, student: str, series: object, seed: int, *noise: object) -> object:
         if len(trained) == 4:
             raise KeyboardInterrupt
         trained.append(f"{student}-{seed}")
-        return score(self, student, series, seed)
+        return score(self, student, series, seed, *noise)
 
     monkeypatch.setattr(produce, "distill_panel", distilling)
     monkeypatch.setattr(Evaluator, "score", scoring)

@@ -65,8 +65,8 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
     run, student = train(name, running, training)
     assert since() == 8
     assert alike(student, expected)
-    assert (run.validation_mse, run.best_step, run.steps, run.samples) == (
-        plain.validation_mse,
+    assert (run.validation, run.best_step, run.steps, run.samples) == (
+        plain.validation,
         plain.best_step,
         16,
         100,
@@ -103,7 +103,7 @@ def test_the_best_weights_survive_an_interruption(tmp_path: Path, monkeypatch: p
     with pytest.raises(Stop):
         train("dlinear", running, training)
     run, student = train("dlinear", running, training)
-    assert (run.validation_mse, run.best_step, run.steps) == (1.0, 4, 12)
+    assert (run.validation, run.best_step, run.steps) == (1.0, 4, 12)
     assert alike(student, expected)
 
 
@@ -282,7 +282,7 @@ def test_bf16_is_for_the_forward_pass_of_training_steps_alone(name: str, monkeyp
     run, student = train(name, Running(precision="bf16"))
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
     assert all(p.dtype == torch.float32 for p in student.parameters())
-    assert run.validation_mse == pytest.approx(train(name)[0].validation_mse, rel=0.05)
+    assert run.validation == pytest.approx(train(name)[0].validation, rel=0.05)
 
 
 def test_a_given_number_of_steps_is_done_with_all_halvings() -> None:

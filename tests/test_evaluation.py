@@ -13,7 +13,8 @@ import hdt
 from hdt.evaluation import protocol
 from hdt.start import real_segments
 from hdt.students import STUDENTS, DLinear, Training, build
-from hdt.training.fit import Fit, errors, fit
+from hdt.training.errors import errors
+from hdt.training.fit import Fit, fit
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_the_numbers_are_those_of_the_protocol_done_by_hand(frame: pd.DataFrame)
             for rate in (1e-3, 5e-3, 2.5e-2):
                 student = build("dlinear", 12, 6, 2, seed)
                 run = fit(student, series, val, seed, Training(lr=rate, epochs=2, min_steps=16))
-                runs.append((run.validation_mse, errors(student, test).mse))
+                runs.append((run.validation, errors(student, test).mse))
             expected[name].append(min(runs)[1])
     for name, values in expected.items():
         assert table.loc[name, "mse"] == pytest.approx(np.mean(values), rel=1e-6)

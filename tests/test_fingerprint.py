@@ -100,7 +100,7 @@ def test_no_other_part_and_nothing_that_reads_or_draws_decides_a_distillation() 
 
 def test_a_fine_tuning_rests_on_the_loop_its_validation_and_what_it_reads() -> None:
     found = set(module._sources(["hdt.tuning.loop"]))
-    assert {"hdt.training.loop", "hdt.tuning.crps", "hdt.tuning.tokens", "hdt.tuning.rows"} < found
+    assert {"hdt.training.loop", "hdt.tuning.crps", "hdt.tuning.tokens", "hdt.maths.rows"} < found
     assert found < set(module._sources(["hdt.tuning.moirai"])) and "hdt.tuning.student" not in found
 
 

@@ -24,7 +24,8 @@ from hdt.students import STUDENTS, build, wrapped
 from hdt.students import lags as module
 from hdt.students.lags import Lags, on_lags
 from hdt.system.fingerprint import fingerprint
-from hdt.training.fit import errors, fit
+from hdt.training.errors import errors
+from hdt.training.fit import fit
 from hdt.training.loop import Diverged
 from hdt.tuning.student import tune_student
 
@@ -84,7 +85,7 @@ def test_fit_measures_validation_once_and_seeds_what_is_random() -> None:
     values, real = series(), series(150)
     student = on_lags(RandomForestRegressor(3), "forest")(12, 6, 2)
     run = fit(student, values[None], real, seed=0)
-    assert run.validation_mse == pytest.approx(errors(student, real).mse)
+    assert run.validation == pytest.approx(errors(student, real).mse)
     assert (run.steps, run.samples) == (0, 73 * 2) and run.seconds > 0
     again, other = fitted(RandomForestRegressor(3), values), fitted(RandomForestRegressor(3), values, seed=1)
     context = values[None, :12]

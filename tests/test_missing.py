@@ -22,7 +22,7 @@ from hdt.evaluation.protocol import Evaluator
 from hdt.maths.windows import Gappy
 from hdt.students import build
 from hdt.system import machine
-from hdt.training.fit import errors, errors_by_series
+from hdt.training.errors import errors, errors_by_series
 
 Run = Callable[..., Result]
 QUICK: dict[str, Any] = {"length": 48, "context": 12, "horizon": 6, "iterations": 3, "method": "wiener", "features": 8}

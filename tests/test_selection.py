@@ -31,7 +31,8 @@ from hdt.selection.ranking import agreement, agreements, rank, training_set
 from hdt.selection.space import TRAINING, Between, Choices, Configuration, Space
 from hdt.students import STUDENTS, Training, build
 from hdt.system import folders
-from hdt.training.fit import Running, errors, fit
+from hdt.training.errors import errors
+from hdt.training.fit import Running, fit
 from hdt.training.loop import Diverged
 
 Run = Callable[..., Result]
@@ -222,7 +223,7 @@ def test_a_search_tries_on_the_distilled_set_and_trains_the_best_on_all(distille
     for series, column in ((distilled.values, "validation_mse"), (evaluator.train[None], "full_validation_mse")):
         student = build(found.best.student, 12, 6, 2, 0, **found.best.keywords)
         run = fit(student, torch.as_tensor(series), evaluator.val, 0, found.best.training)
-        assert run.validation_mse == pytest.approx(table[column][0])
+        assert run.validation == pytest.approx(table[column][0])
     assert evaluator.test_errors(student)["mse"] == pytest.approx(table["full_mse"][0])
     assert found.agreement is not None and found.agreement.count == 2
     order = table["validation_mse"][0] < table["validation_mse"][1]

@@ -15,7 +15,8 @@ from hdt.maths.windows import spread, windows
 from hdt.students import STUDENTS, Training, backbone, build, flatten, forecast_gradient, unflatten
 from hdt.system.errors import InputError
 from hdt.system.machine import device_of
-from hdt.training.fit import CHECKS, Errors, _batch, errors, fit
+from hdt.training.errors import Errors, errors
+from hdt.training.fit import CHECKS, _batch, fit
 
 
 def test_dlinear_has_two_maps_shared_by_all_channels() -> None:
@@ -87,7 +88,9 @@ def test_errors_count_every_window_whatever_the_batch(monkeypatch: pytest.Monkey
     every = windows(series, 24, 12)
     gap = student(every[:, :24]) - every[:, 24:]
     expected = gap.square().mean().item(), gap.abs().mean().item()
-    monkeypatch.setattr("hdt.training.fit.BATCH_ELEMENTS", 36 * 2 * 7)  # 7 windows per batch: the last one is partial
+    monkeypatch.setattr(
+        "hdt.training.errors.BATCH_ELEMENTS", 36 * 2 * 7
+    )  # 7 windows per batch: the last one is partial
     assert errors(student, series) == pytest.approx(expected, rel=1e-5)
 
 
@@ -115,7 +118,7 @@ def test_a_choice_of_windows_is_measured_as_its_own(monkeypatch: pytest.MonkeyPa
     series, student = noisy_sine(), build("dlinear", 24, 12, 2, seed=0)
     starts = spread(365, 50).tolist()  # of 365 windows
     gaps = [student(series[None, s : s + 24]) - series[None, s + 24 : s + 36] for s in starts]
-    monkeypatch.setattr("hdt.training.fit.BATCH_ELEMENTS", 36 * 2 * 7)
+    monkeypatch.setattr("hdt.training.errors.BATCH_ELEMENTS", 36 * 2 * 7)
     assert errors(student, series, 50).mse == pytest.approx(torch.cat(gaps).square().mean().item(), rel=1e-5)
 
 
@@ -129,7 +132,7 @@ def test_training_comes_close_to_the_least_squares_optimum() -> None:
     student = build("dlinear", 24, 12, 2, seed=0)
     run = fit(student, series[None], series, seed=0, training=Training(lr=1e-2, min_steps=5000))
     assert best < errors(student, series).mse < 1.05 * best
-    assert run.validation_mse == pytest.approx(errors(student, series).mse)
+    assert run.validation == pytest.approx(errors(student, series).mse)
 
 
 def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +145,7 @@ def test_the_weights_of_the_best_validation_step_are_kept(monkeypatch: pytest.Mo
     monkeypatch.setattr("hdt.training.fit.errors", scripted)
     student = build("dlinear", 24, 12, 2, seed=0)
     run = fit(student, noisy_sine()[None], noisy_sine(), seed=0, training=Training(lr=5e-3, patience=3))
-    assert run.validation_mse == 1.0
+    assert run.validation == 1.0
     # Planned are 59 epochs of 12 steps and a check every third; it ends at the first check that is at least
     # 3 tenths of the run (17.7 epochs) after the best one, at epoch 6.
     assert (run.steps, run.best_step) == (24 * 12, 2 * 3 * 12)
@@ -155,7 +158,7 @@ def test_a_training_ends_at_the_first_look_that_is_not_finite(monkeypatch: pytes
     monkeypatch.setattr("hdt.training.fit.errors", lambda *_: Errors(script.pop(0), 0.0))
     student = build("dlinear", 24, 12, 2, seed=0)
     run = fit(student, noisy_sine()[None], noisy_sine(), seed=0, training=Training(lr=5e-3))
-    assert (run.validation_mse, run.best_step, run.steps) == (1.0, 72, 108) and script == [0.5]
+    assert (run.validation, run.best_step, run.steps) == (1.0, 72, 108) and script == [0.5]
 
 
 def test_short_series_get_more_epochs_and_no_more_checks() -> None:

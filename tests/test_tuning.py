@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import hdt
+from hdt.maths.residuals import lacking_noise
+from hdt.maths.rows import Rows
 from hdt.system.errors import InputError
 from hdt.tuning import base as bases
 from hdt.tuning import loop, pretrained, score
 from hdt.tuning.crps import crps
 from hdt.tuning.loop import Batches, Plan
-from hdt.tuning.residuals import lacking_noise
-from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import tokens
 
 TINY = Path(__file__).parents[1] / "recipes" / "moirai" / "tiny"
@@ -334,6 +334,18 @@ def test_training_on_synthetic_and_real_windows_counts_them(distilled: hdt.Disti
     both = hdt.finetune(distilled, base=TINY, steps=2).training
     assert both["learning_rates"] == [1e-3, 1e-4] and both["steps"] == 2  # of either, as asked for
     assert both["samples"] == 2 * 2 * 32
+
+
+def test_a_run_tunes_with_the_noise_that_it_stored(distilled: hdt.Distilled) -> None:
+    given = {"base": TINY, "steps": 1, "lr": 1e-3, "patch": 8}
+    found = hdt.finetune(distilled, **given).training["noise"]
+    assert found == pytest.approx(distilled.info.noise.levels, abs=1e-6)
+    stored = distilled.info.noise.model_copy(update={"levels": [0.5] * 6})
+    changed = replace(distilled, info=distilled.info.model_copy(update={"noise": stored}))
+    assert hdt.finetune(changed, **given).training["noise"] == [0.5] * 6
+    older = replace(distilled, info=distilled.info.model_copy(update={"noise": None}))
+    assert hdt.finetune(older, **given).training["noise"] == found
+    assert hdt.finetune(changed, horizon=5, **given).training["noise"] != [0.5] * 5  # no stored one for that window
 
 
 def test_saved_weights_forecast_alike_in_plain_uni2ts(distilled: hdt.Distilled, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from hdt.maths.distance import nearest_distance
 from hdt.maths.spectrum import mean_spectrum
 from hdt.start import random_set
 from hdt.students import Training, build
-from hdt.training.fit import _Students, errors, errors_by_series
+from hdt.training.errors import errors, errors_by_series
+from hdt.training.fit import _Students
 
 Run = Callable[..., Result]
 LENGTHS = {"a": 150, "b": 90, "c": 150, "d": 200, "e": 90, "f": 31}

@@ -213,6 +213,11 @@ def test_columns_in_another_order_are_those_of_the_run(kept: Path) -> None:
     assert one.info.data.train_sha256 == other.info.data.train_sha256
 
 
+def test_an_update_finds_the_noise_of_its_new_rows(kept: Path, parts: list[Path]) -> None:
+    old, new = hdt.Distilled.load(kept).info, hdt.update(kept, parts[1]).info
+    assert new.noise != old.noise and new.noise_floats == old.noise_floats > 0
+
+
 def test_columns_that_left_the_scale_are_told(kept: Path) -> None:
     new = make_frame().iloc[FIRST:]
     new["wind"] += 9

@@ -16,7 +16,8 @@ from torch import nn
 import hdt
 from hdt.students import STUDENTS, DLinear, Student, Training, build, wrapped
 from hdt.system.fingerprint import fingerprint
-from hdt.training.fit import errors, fit
+from hdt.training.errors import errors
+from hdt.training.fit import fit
 
 Run = Callable[..., Result]
 MODELS = '''
@@ -108,7 +109,7 @@ def test_a_class_of_ones_own_is_a_student(frame: pd.DataFrame, quick: None) -> N
     series = torch.tensor(make_frame(120).to_numpy(), dtype=torch.float32)
     student = kind(12, 6, 2)
     run = fit(student, series[None], series, seed=0)
-    assert run.validation_mse == pytest.approx(errors(student, series).mse)
+    assert run.validation == pytest.approx(errors(student, series).mse)
     assert student.network.level.item() == pytest.approx(series[12:].mean().item(), abs=0.2)
     distilled = hdt.distill(frame, **SMALL)
     table = hdt.evaluate(distilled, students=[kind], seeds=1)

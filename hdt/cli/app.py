@@ -174,6 +174,7 @@ def distill(
         fields = {
             "method": settings.method, "dataset": panel.name, "length": settings.length,
             "channels": len(distilled.columns), "floats": info.floats, "compression": info.compression,
+            "noise_floats": info.noise_floats,
             "seconds": info.seconds, "peak_rss_mb": info.peak_rss_mb, "out": str(out),
             "psd_gap": info.psd_gap, "acf_gap": info.acf_gap,
         }  # fmt: skip
@@ -188,6 +189,7 @@ def evaluate(
     seeds: Annotated[int, Option(help="Trainings per row.")] = 3,
     device: Device = "auto",
     no_validation: bench.NoValidation = False,
+    quantiles: bench.Quantiles = False,
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
@@ -203,7 +205,7 @@ def evaluate(
         task = bar.add_task("training", total=None)
         table = protocol.evaluate(
             distilled, data, students=student or ["dlinear"], seeds=seeds, device=device,
-            validation=not no_validation,
+            validation=not no_validation, quantiles=quantiles,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total),
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
@@ -212,19 +214,14 @@ def evaluate(
 
 
 def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:
+    from hdt.evaluation.scores import readable as readable_rows
+
     own = [row for row in rows if row["trained_on"] == "distilled"]
     if as_json:
-        keys = ("student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds")
+        keys = ["student", "mse", "mse_std", "mae", "mae_std", "seeds", "train_seconds"]
+        keys += ["crps", "wql", "coverage_80"] if "wql" in rows[0] else []
         return print_json({"results": [{key: row[key] for key in keys} for row in own], "rows": rows})
-    headings = ["student", "trained on", "MSE", "MAE", "MASE", "vs full", "training"]
-    cells = [
-        [
-            row["student"], row["trained_on"], f"{row['mse']:.3f} ± {row['mse_std']:.3f}",
-            f"{row['mae']:.3f} ± {row['mae_std']:.3f}", f"{row['mase']:.2f}", f"{row['ratio_to_full']:.2f}×",
-            f"{row['train_seconds']:.1f} s",
-        ]
-        for row in rows
-    ]  # fmt: skip
+    headings, cells = readable_rows(rows)
     info = distilled.info
     title = f"{info.data.name}, {info.settings.context}→{info.settings.horizon}, test errors in scaled units"
     print_table(title, headings, cells)

@@ -16,6 +16,9 @@ from hdt.system.errors import InputError, require
 NoValidation = Annotated[
     bool, Option("--no-validation", help="Choose nothing on real data: published rate, last weights.")
 ]
+Quantiles = Annotated[
+    bool, Option("--quantiles", help="Students forecast nine quantiles: CRPS, weighted quantile loss, coverage.")
+]
 Engine = Annotated[
     str, Option(help="local, or ray: distillations, trainings and blocks of a large table as its tasks.")
 ]
@@ -50,6 +53,7 @@ def compare(
     resample: tables.Resample = None,
     transform: tables.Transform = None,
     no_validation: NoValidation = False,
+    quantiles: Quantiles = False,
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
     engine: Engine = "local",
@@ -77,7 +81,7 @@ def compare(
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")
     given = {**options, **{name: value for name, value in named.items() if value is not None}}
     out = out or Path("runs") / f"compare-{Path(data).stem}"
-    how = {"validation": not no_validation, "device": device}
+    how = {"validation": not no_validation, "quantiles": quantiles, "device": device}
     how |= {"workers": workers, "engine": engine, "address": address}
     _compare(data, method, student, seeds, None if vary is None else _vary(vary), how, out, as_json, given)
 
@@ -106,11 +110,12 @@ def _compare(
             panel, methods=method, students=student, seeds=seeds, vary=vary, out=out, **how,
             watch=lambda label, done, total: bar.update(task, description=label, completed=done, total=total), **given,
         )  # fmt: skip
-    title = f"{panel.name}: test MSE, {'one seed' if seeds == 1 else f'± over {seeds} seeds'} (published)"
+    error, more = ("WQL", ", coverage of the 80% interval") if how.get("quantiles") else ("MSE", " (published)")
+    title = f"{panel.name}: test {error}, {'one seed' if seeds == 1 else f'± over {seeds} seeds'}{more}"
     pairs = None if vary else paired.behind_best(pd.read_csv(out / compare.CELL_TABLE))
     if as_json:
-        more = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
-        print_json({"rows": json.loads(table.to_json(orient="records")), **more})
+        paired_rows = {} if pairs is None else {"paired": json.loads(pairs.to_json(orient="records"))}
+        print_json({"rows": json.loads(table.to_json(orient="records")), **paired_rows})
     else:
         print_table(title, *figures.pivot(table))
         if pairs is not None and len(pairs) > 1:

@@ -17,7 +17,8 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.distillation import config
-from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached
+from hdt.evaluation.protocol import Evaluator, WatchTraining, noise_of
+from hdt.evaluation.scores import Score, cached
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.system.errors import InputError, require
@@ -100,9 +101,10 @@ def measure(evaluator: Evaluator, cell: Cell, distilled: Distilled | None) -> Sc
     if distilled is None:
         return evaluator.score(cell.student, evaluator.train[None], cell.seed)
     info = distilled.info
+    noise = noise_of(distilled) if evaluator.quantiles else None
     return {
-        **evaluator.score(cell.student, distilled.values, cell.seed),
-        "floats": info.floats,
+        **evaluator.score(cell.student, distilled.values, cell.seed, noise),
+        "floats": info.floats + (info.noise_floats if evaluator.quantiles else 0),
         "distill_seconds": info.seconds,
         "distance_nearest": info.distance.nearest,
         **({} if info.distance.start is None else {"distance_start": info.distance.start}),

@@ -19,8 +19,9 @@ from hdt.distillation import config
 from hdt.distillation.methods import METHODS, named
 from hdt.evaluation import naive, published
 from hdt.evaluation.cells import Cell, Work, by_workers, in_turn
-from hdt.evaluation.protocol import PROTOCOL, Evaluator, Score, WatchTraining, check, summary
+from hdt.evaluation.protocol import PROTOCOL, Evaluator, WatchTraining, check
 from hdt.evaluation.ray_engine import by_ray
+from hdt.evaluation.scores import QUANTILES, Score, summary, to_full
 from hdt.objective import OBJECTIVES, Objective
 from hdt.parameterization import PARAMETERIZATIONS, Parameterization
 from hdt.run import produce
@@ -47,6 +48,7 @@ def compare(
     seeds: int = 3,
     vary: Mapping[str, Sequence[Any]] | None = None,
     validation: bool = True,
+    quantiles: bool = False,
     device: str = "auto",
     out: str | Path | None = None,
     workers: int | None = None,
@@ -68,10 +70,13 @@ def compare(
     Returns one row per method and student: ``mse``, ``mae`` (± over seeds, scaled units), ``mase``,
     ``ratio_to_full``, ``published`` where a paper prints this setting, stored ``floats``, seconds to
     distil and to train (medians), how much faster than training on full data, and the root mean square
-    distances from the starting and from the nearest real segment. Raises :class:`hdt.system.errors.InputError`.
+    distances from the starting and from the nearest real segment. With ``quantiles`` rows also have those of
+    :func:`hdt.evaluate`, errors of one number are those of the median, nothing ``published`` is beside them, and
+    ``floats`` count the noise that horizons lack, which students then train with. Raises
+    :class:`hdt.system.errors.InputError`.
     """
     chosen = list(STUDENTS) if students is None else STUDENTS.names(students)
-    check(chosen, seeds)
+    check(chosen, seeds, quantiles)
     cluster.check(engine, workers, address)
     own = [name for name in chosen if students and name not in students]
     require(
@@ -89,7 +94,9 @@ def compare(
     }
     plans = {key: plan for key, (_, plan) in prepared.items()}
     panel, first = next(iter(prepared.values()))
-    evaluator = Evaluator(panel, first.context, first.horizon, device=device, validation=validation)
+    evaluator = Evaluator(
+        panel, first.context, first.horizon, device=device, validation=validation, quantiles=quantiles
+    )
     cells = [Cell("full", None, None, student, seed) for seed in range(seeds) for student in chosen]
     cells += [
         Cell(m, v, plan.model_copy(update={"seed": seed, "device": device}), student, seed)
@@ -175,6 +182,7 @@ def _table(
     scores: dict[tuple[str, Any, str], list[Score]], vary: str | None, panel: Panel, settings: config.Settings
 ) -> pd.DataFrame:
     full = {student: summary(found) for (method, _, student), found in scores.items() if method == "full"}
+    quantiles = any("wql" in row for row in full.values())
     rows = []
     for (method, value, student), found in scores.items():
         row: dict[Any, Any] = {"method": method, "student": student, **summary(found)}
@@ -184,7 +192,7 @@ def _table(
             row["floats"] = panel.train_numbers
         elif method in naive.NAIVE:
             row["floats"] = 0
-        row["ratio_to_full"] = row["mse"] / full[student]["mse"]
+        row |= to_full(row, full[student])
         if method not in naive.NAIVE:
             row["train_speedup"] = full[student]["train_seconds"] / row["train_seconds"]
         where = {"length": settings.length, "context": settings.context, "horizon": settings.horizon}
@@ -193,4 +201,8 @@ def _table(
         row["published"] = published.mse(panel.name, method, student, **{k: where[k] for k in SETTING})
         rows.append(row)
     columns = [vary, *COLUMNS] if vary else list(COLUMNS)
-    return pd.DataFrame(rows).reindex(columns=columns).astype({"published": float, "floats": int})
+    if quantiles:
+        columns = ["validation_crps" if name == "validation_mse" else name for name in columns if name != "published"]
+        columns[columns.index("seeds") : columns.index("seeds")] = QUANTILES
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    return table.astype({name: kind for name, kind in {"published": float, "floats": int}.items() if name in table})

@@ -43,6 +43,13 @@ def write(table: pd.DataFrame, title: str, folder: Path) -> list[Path]:
     return [folder / f"table.{kind}" for kind in contents]
 
 
+def _shown(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The table with the error that is shown as its ``mse``, and what that is called: quantiles are judged by WQL."""
+    if "wql" not in table:
+        return table, "MSE"
+    return table.assign(mse=table["wql"], mse_std=table["wql_std"], ratio_to_full=table["wql_to_full"]), "WQL"
+
+
 def varied(table: pd.DataFrame) -> str | None:
     """The setting that was varied: the first column, unless that is the method."""
     first = str(table.columns[0])
@@ -51,7 +58,7 @@ def varied(table: pd.DataFrame) -> str | None:
 
 def pivot(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the table people read: a line per method, a column per student, best methods first."""
-    vary = varied(table)
+    vary, (table, _) = varied(table), _shown(table)
     keys = ["method"] if vary is None else ["method", vary]
     students = list(dict.fromkeys(table["student"]))
     lines = []
@@ -71,6 +78,8 @@ def pivot(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(row: pd.Series) -> str:
+    if "coverage_80" in row:
+        return f"{row['mse']:.3f} ± {row['mse_std']:.3f}, {row['coverage_80']:.0%}"
     known = "" if pd.isna(row["published"]) else f" ({row['published']:.3f})"
     return f"{row['mse']:.3f} ± {row['mse_std']:.3f}{known}"
 
@@ -90,6 +99,7 @@ def _color(method: str) -> str:
 
 def bars(table: pd.DataFrame, title: str) -> Figure:
     """Test MSE: a group of bars per student, a bar per method; full data and naive forecasts as lines across."""
+    table, error = _shown(table)
     students = list(dict.fromkeys(table["student"]))
     distilled = table[~table["method"].isin(REFERENCES)]
     order = distilled.groupby("method")["ratio_to_full"].mean().sort_values().index
@@ -115,12 +125,13 @@ def bars(table: pd.DataFrame, title: str) -> Figure:
             ax.text(bar.get_x() + bar.get_width() / 2, 0.98 * top, f"{bar.get_height():.2f}",
                     rotation=90, ha="center", va="top", color="white", fontsize=8)  # fmt: skip
     ax.set_xticks(range(len(students)), students)
-    ax.set_ylabel("test MSE (scaled units)")
+    ax.set_ylabel(f"test {error} (scaled units)")
     return _finished(figure, ax, title)
 
 
 def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     """MSE over that of full data, mean over students, against the varied setting; a line per method."""
+    table, error = _shown(table)
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     ax = figure.subplots()
     rest = table[~table["method"].isin(REFERENCES)]
@@ -133,7 +144,7 @@ def curve(table: pd.DataFrame, vary: str, title: str) -> Figure:
     ax.annotate("full data", (1, 1), xycoords=("axes fraction", "data"), ha="right", va="top", fontsize=8)
     ax.set_ylim(0.95, min(HIGHEST, 1.05 * means["ratio_to_full"].max()))
     ax.set_xlabel(vary)
-    ax.set_ylabel("test MSE / that of full data, mean over students")
+    ax.set_ylabel(f"test {error} / that of full data, mean over students")
     return _finished(figure, ax, title)
 
 

@@ -91,10 +91,12 @@ def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     masked = [part for part in parts if panel.filled(part).gaps is not None]
     observed = {part: panel.part(part, context=season, gaps=True) for part in masked}
     squared, absolute = errors(found["test"], season, horizon, observed.get("test"))
+    validation = errors(found["val"], season, horizon, observed.get("val"))
     return {
         "mse": float(squared.mean()),
         "mae": float(absolute.mean()),
         "mase": scaled_errors(absolute, scale(panel)),
-        "validation_mse": float(errors(found["val"], season, horizon, observed.get("val"))[0].mean()),
+        "validation_mse": float(validation[0].mean()),
+        "validation_mae": float(validation[1].mean()),
         "train_seconds": 0.0,
     }

@@ -29,11 +29,12 @@ def ratios(cells: pd.DataFrame) -> pd.DataFrame:
     """Mean over students of MSE / mean MSE of full data, by seed and method: [seeds, methods].
 
     ``cells`` holds ``method``, ``student``, ``seed`` and ``mse``, as :func:`hdt.compare` writes them to ``cells.csv``;
-    only the seeds and methods that have every student are there.
+    only the seeds and methods that have every student are there. Where there is ``wql``, it is taken in place of MSE.
     """
-    full = cells[cells["method"] == "full"].groupby("student")["mse"].mean()
+    error = "wql" if "wql" in cells else "mse"
+    full = cells[cells["method"] == "full"].groupby("student")[error].mean()
     table = cells[~cells["method"].isin(REFERENCES)].pivot_table(
-        index=["seed", "student"], columns="method", values="mse"
+        index=["seed", "student"], columns="method", values=error
     )
     relative = table.div(table.index.get_level_values("student").map(full.to_dict()), axis=0)
     whole = relative.groupby("seed").count() == len(full)

@@ -9,11 +9,9 @@ and the naive forecasts of :mod:`hdt.evaluation.naive` are always there to compa
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -23,27 +21,28 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
+from hdt.evaluation.scores import Score, cached, summary, to_full
+from hdt.maths.residuals import Scatter
 from hdt.maths.windows import Gappy, Seen
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
+from hdt.run.synthetic import Synthetic
 from hdt.start import random_set
 from hdt.students import STUDENTS, Student, Training, Ways, build, shuffles
-from hdt.system.errors import require
+from hdt.students.quantiles import Quantiles, build_quantiles, check_quantiles
+from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
-from hdt.system.folders import replacing
 from hdt.system.machine import cache_folder, device_of, memory_refusal, sample
-from hdt.training.fit import Fit, Running, errors_by_series, fit
+from hdt.training.errors import errors_by_series, mean_size, spread_errors
+from hdt.training.fit import Fit, Running, fit
 from hdt.training.loop import Diverged
 
 PROTOCOL = 6  # written beside errors, so that tables put only those side by side that were measured alike
 WatchTraining = Callable[[str, int, int], None]
-Score = dict[str, float]
-SCORE = TypeAdapter(Score)
 
 
 class Evaluator:
@@ -59,14 +58,25 @@ class Evaluator:
     Students train on what fills masked cells, for leaving them out made full data worse (recipes/README.md), and are
     scored on what was observed. Of a panel whose values stay in files, a sample of channels
     (:func:`hdt.system.machine.sample`) trains and scores in place of all, and a warning says so.
+
+    With ``quantiles`` students forecast nine of them (:mod:`hdt.students.quantiles`), validation chooses by their CRPS,
+    and ``mse``, ``mae`` and ``mase`` are those of the median.
     """
 
-    def __init__(self, panel: Panel, context: int, horizon: int, *, device: str = "auto", validation: bool = True):
+    def __init__(
+        self, panel: Panel, context: int, horizon: int, *, device: str = "auto", validation: bool = True,
+        quantiles: bool = False,
+    ):  # fmt: skip
+        require(
+            not quantiles or panel.transform == "none",
+            f"--quantiles: {panel.name} was transformed (--transform {panel.transform}), and quantiles of what that "
+            "leaves are not those of the table; distil it without",
+        )
         self.panel, self.context, self.horizon = panel.sampled(), context, horizon
         self.whole = panel.channels
         if panel.stored:
             warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
-        self.validation = validation
+        self.validation, self.quantiles = validation, quantiles
         self.device = device_of(device)
         parts: tuple[Part, ...] = ("train", "val", "test")
         tables = [scaled_part(self.panel, part, context, horizon).to(self.device) for part in parts]
@@ -101,8 +111,12 @@ class Evaluator:
         published = STUDENTS[student].training_settings.lr
         return ways if self.validation else [way for way in ways if way.lr == published]
 
-    def score(self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int) -> Score:
+    def score(
+        self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, noise: Scatter | None = None
+    ) -> Score:
         """Train on ``series``, choose epoch and learning rate on validation, read the test part once.
+
+        ``noise`` is what its horizons lack, for quantiles (:func:`noise_of`).
 
         ``mase`` is the mean over series of their absolute error over that of repeating the last season, or the last
         value where there is none, within the training part (Hyndman & Koehler 2006). ``train_seconds`` is the time of
@@ -113,27 +127,31 @@ class Evaluator:
         ways = Ways(self.trainings(student), self.validation and shuffles(student, series))
         for training in ways:
             try:
-                candidate, run = self.trained(student, series, seed, training, Running(last=not self.validation))
+                running = Running(last=not self.validation)
+                candidate, run = self.trained(student, series, seed, training, running, noise=noise)
             except Diverged:
                 continue
             seconds += run.seconds
-            if run.validation_mse < best:
-                best, network, ways.best = run.validation_mse, candidate, training
+            if run.validation < best:
+                best, network, ways.best = run.validation, candidate, training
         if network is None:
             raise Diverged(f"{student}: every training diverged; the training series may be far from the real one")
-        return {**self.test_errors(network), "validation_mse": best, "train_seconds": seconds}
+        chosen_by = "validation_crps" if self.quantiles else "validation_mse"
+        return {**self.test_errors(network), chosen_by: best, "train_seconds": seconds}
 
     def trained(
         self, student: str, series: Float[Tensor, "N M C"] | np.ndarray, seed: int, training: Training,
         running: Running | None = None, keywords: Mapping[str, Any] | None = None,
+        noise: Scatter | None = None,
     ) -> tuple[Student, Fit]:  # fmt: skip
         """One training on ``series``, its epoch chosen on validation; ``keywords`` are of the student's constructor.
 
         Raises :class:`hdt.training.loop.Diverged`.
         """
         series = self.seen(series)
-        network = build(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
-        return network, fit(network, series, self.val, seed, training, running)
+        make = build_quantiles if self.quantiles else build
+        network = make(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
+        return network, fit(network, series, self.val, seed, training, running, noise)
 
     def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
         """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
@@ -143,10 +161,11 @@ class Evaluator:
         return self._alone(series)
 
     def test_errors(self, network: Student) -> Score:
-        """``mse``, ``mae`` and ``mase`` over the test part."""
+        """``mse``, ``mae`` and ``mase`` over the test part; of quantiles also :class:`hdt.training.errors.Spread`."""
         squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
-        return {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
+        found = {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
+        return found | (spread_errors(network, self.test)._asdict() if isinstance(network, Quantiles) else {})
 
     def score_full(self, student: str, seed: int) -> Score:
         """The same for all training data: equal for every method, so computed once and kept in the user cache."""
@@ -157,12 +176,21 @@ class Evaluator:
         return cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json"
 
     def score_naive(self, kind: str) -> Score | None:
-        """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season."""
-        return naive.score(self.panel, kind, self.horizon)
+        """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season.
+
+        As quantiles they are all one: their CRPS is their mean absolute error, and their intervals hold nothing.
+        """
+        found = naive.score(self.panel, kind, self.horizon)
+        if found is None or not self.quantiles:
+            return found
+        crps, size = found["mae"], mean_size(self.test, self.context, self.horizon)
+        found["validation_crps"] = found.pop("validation_mae")
+        return {**found, "crps": crps, "wql": crps / size if size > 0 else 0.0, "coverage_80": 0.0}
 
     def key(self, student: str, seed: int) -> str:
         """Identifies everything but the training series that decides a score, and the device for its seconds."""
         facts = [student, self.panel.sha256, self.context, self.horizon, self.validation, self.device.type, seed]
+        facts += ["quantiles"] if self.quantiles else []
         ways = [asdict(way) for way in self.trainings(student)]
         return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
 
@@ -180,12 +208,32 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool
     return torch.from_numpy(values)
 
 
-def check(students: Sequence[str], seeds: int) -> None:
-    """Refuse unknown students and less than one seed."""
+def noise_of(distilled: Synthetic) -> Scatter | None:
+    """What horizons of a set lack for students with quantiles to learn how uncertain they are; real ones lack nothing.
+
+    Raises :class:`hdt.system.errors.InputError` for a run that was made before it was stored.
+    """
+    info = distilled.info
+    if info.settings.objective == "none":
+        return None
+    if info.noise is None:
+        raise InputError(
+            f"{info.data.name}: this run was made by an older hdt, which stored no noise of horizons; distil it again "
+            "for --quantiles"
+        )
+    levels, shape = torch.tensor(info.noise.levels), torch.tensor(info.noise.shape)
+    return Scatter(info.noise.unit * levels, shape)
+
+
+def check(students: Sequence[str], seeds: int, quantiles: bool = False) -> None:
+    """Refuse unknown students, those that cannot forecast quantiles where these are asked for, and less than one
+    seed."""
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
     require(len(students) > 0, f"no student given; known: {', '.join(STUDENTS)}")
     for student in students:
         STUDENTS[student]  # refuses an unknown one
+        if quantiles:
+            check_quantiles(student)
 
 
 @memory_refusal("choose a smaller --student or --device cpu")
@@ -197,6 +245,7 @@ def evaluate(
     seeds: int = 3,
     device: str = "auto",
     validation: bool = True,
+    quantiles: bool = False,
     watch: WatchTraining | None = None,
 ) -> pd.DataFrame:
     """Test errors of students trained on the distilled series, on random real segments and on all data.
@@ -206,18 +255,21 @@ def evaluate(
     scaled units. ``data`` is needed only when the run was loaded from a folder and its source is not where run.json
     says. For each student the naive forecasts follow (``last value``, and ``last season`` where the data
     have one), which train nothing. Rows of full data are cached by data and settings.
-    ``validation``: see :class:`Evaluator`. Students are names, paths to networks such as ``my.models:PatchTST``
-    (:mod:`hdt.students.wrapped`), or classes (:func:`hdt.wrap`).
+    ``validation``: see :class:`Evaluator`. With ``quantiles`` students forecast nine quantiles, and rows also have
+    ``crps``, ``wql`` and ``coverage_80`` (:class:`hdt.training.errors.Spread`), ``wql_to_full``, and
+    ``validation_crps`` in place of ``validation_mse``. Students are names, paths to networks such as
+    ``my.models:PatchTST`` (:mod:`hdt.students.wrapped`), or classes (:func:`hdt.wrap`).
     ``watch`` is called before each training with (label, done, total). Raises
     :class:`hdt.system.errors.InputError` for bad input.
     """
     info = distilled.info
     students = STUDENTS.names(students)
-    check(students, seeds)
+    check(students, seeds, quantiles)
+    noise = noise_of(distilled) if quantiles else None
     panel = real_data(distilled, data)
     same_data(distilled, panel)
     window = info.settings.context, info.settings.horizon
-    evaluator = Evaluator(panel, *window, device=device, validation=validation)
+    evaluator = Evaluator(panel, *window, device=device, validation=validation, quantiles=quantiles)
     sequences, length = info.settings.sequences, info.settings.length
     rows, done, total = [], 0, 3 * len(students) * seeds
     naives = {kind: evaluator.score_naive(kind) for kind in naive.NAIVE}
@@ -228,56 +280,18 @@ def evaluate(
                 if watch is not None:
                     watch(f"{student} on {trained_on}, seed {seed}", done, total)
                 if trained_on == "distilled":
-                    scores.append(evaluator.score(student, distilled.values, seed))
+                    scores.append(evaluator.score(student, distilled.values, seed, noise))
                 elif trained_on == "random":
                     segments = random_set(evaluator.train, sequences, length, info.settings.channels, seed)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))
                 done += 1
-        full = summary(table["full"])["mse"]
+        full = summary(table["full"])
         table |= {kind: [found] for kind, found in naives.items() if found is not None}
         for name, scores in table.items():
             row = {"student": student, "trained_on": name, **summary(scores)}
-            rows.append({**row, "ratio_to_full": row["mse"] / full})
+            rows.append({**row, **to_full(row, full)})
     if watch is not None:
         watch("done", total, total)
     return pd.DataFrame(rows)
-
-
-def summary(scores: Sequence[Score]) -> dict[str, Any]:
-    """Mean and standard deviation of a row's trainings; the median of their seconds."""
-    table = pd.DataFrame(scores)
-    spread = table.std(ddof=1) if len(table) > 1 else table.iloc[0] * 0
-    return {
-        "mse": table["mse"].mean(),
-        "mse_std": spread["mse"],
-        "mae": table["mae"].mean(),
-        "mae_std": spread["mae"],
-        "mase": table["mase"].mean(),
-        "validation_mse": table["validation_mse"].mean(),
-        "seeds": len(table),
-        "train_seconds": table["train_seconds"].median(),
-    }
-
-
-def known(file: Path | None) -> Score | None:
-    """The score in ``file``; None where there is none, or a damaged one."""
-    try:
-        return None if file is None else SCORE.validate_json(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def cached(file: Path | None, compute: Callable[[], Score]) -> Score:
-    """The score in ``file``, or a new one written there; a damaged file or a full disk only costs time."""
-    found = known(file)
-    if found is not None:
-        return found
-    score = compute()
-    if file is not None:
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(file) as part:
-                part.write_text(json.dumps(score), encoding="utf-8")
-    return score

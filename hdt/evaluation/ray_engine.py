@@ -12,7 +12,8 @@ import torch
 from hdt.data.series import Panel
 from hdt.distillation import config
 from hdt.evaluation.cells import Cell, Work, measure
-from hdt.evaluation.protocol import Evaluator, Score, WatchTraining, cached, known
+from hdt.evaluation.protocol import Evaluator, WatchTraining
+from hdt.evaluation.scores import Score, cached, known
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.system import cluster

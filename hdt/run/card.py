@@ -19,6 +19,8 @@ def card(distilled: Synthetic, command: str) -> str:
     units = "original" if settings.channels is None else "scaled (each channel stands for all real ones)"
     table = "".join(f"| {' | '.join(row)} |\n" for row in config.described(settings, info.chosen))
     notices = "".join(f"- {notice}\n" for notice in data.notices)
+    noise = f"- Noise that its horizons lack, for quantiles: {info.noise_floats} numbers in `{RUN}`.\n"
+    noise = "" if info.noise is None else noise
     repeat = (
         "settings, for the next update" if data.parts else f"settings to run again with `hdt distill --recipe {RECIPE}`"
     )
@@ -55,6 +57,6 @@ frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
 - Root mean square distance in standard deviations:{start} {info.distance.nearest:.2f} from the nearest real segment.
 - Largest autocovariance gap {info.acf_gap:.3f}, at most the PSD gap {info.psd_gap:.3f} (means over channels).
 - {info.seconds:.1f} s on {info.device}.
-{notices}
+{noise}{notices}
 A synthetic series carries statistics of its source: its licence may bind you too.
 """

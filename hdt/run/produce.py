@@ -20,8 +20,9 @@ from hdt.distillation import config
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import WatchIteration, optimise, typical
 from hdt.distillation.methods import METHODS
-from hdt.maths import stationarity
+from hdt.maths import residuals, stationarity
 from hdt.maths.distance import nearest_distance
+from hdt.maths.rows import Rows
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd, sub_series
 from hdt.objective import OBJECTIVES, Sums
 from hdt.parameterization import PARAMETERIZATIONS
@@ -29,7 +30,7 @@ from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
 from hdt.run.reading import shared, train_blocks
-from hdt.run.records import DataInfo, Distance, RunInfo, TransformRecord, in_words
+from hdt.run.records import DataInfo, Distance, Noise, RunInfo, TransformRecord, in_words
 from hdt.students.table import STUDENTS
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
@@ -144,6 +145,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     power = mean_spectrum(sample, settings.length).power
     real = pooled(power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
+    sampled = torch.tensor(panel.sampled().part("train"), dtype=torch.float32)
     floats = sum(tensor.numel() for tensor in outcome.params.values())
     started = float((outcome.series - outcome.started).square().mean().sqrt())
     taken = panel.fitted
@@ -186,6 +188,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 nearest=nearest_distance(outcome.series, train),
             ),
             chosen=outcome.chosen,
+            noise=noise(outcome.series, sampled, settings),
         )
     except ValidationError as error:
         raise InputError(
@@ -194,6 +197,15 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     kept = None if refusal(panel, settings) else _kept(panel, settings, outcome.sums, power)
     return Distilled(outcome.series.numpy(), params, info, outcome.history, panel, kept)
+
+
+def noise(series: Tensor, real: Tensor, settings: Settings) -> Noise | None:
+    """What horizons of ``series`` [N, M, C] lack of the noise of the real ``[T, C_real]``; None for real segments."""
+    if settings.objective == "none":
+        return None
+    own, rows = (Rows(values, settings.context, settings.horizon) for values in (series, real[None]))
+    levels, shape = (find(own, rows, settings.context).tolist() for find in (residuals.lacking_noise, residuals.shape))
+    return Noise(levels=levels, unit=residuals.unit(own, rows, settings.context), shape=shape)
 
 
 def _kept(panel: Panel, settings: Settings, sums: Sums | None, power: Tensor) -> Kept | None:

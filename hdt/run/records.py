@@ -105,10 +105,30 @@ class Distance(Strict):
     nearest: Gap
 
 
+class Noise(Strict):
+    """What the horizons of a set lack of the real ones' noise (:mod:`hdt.maths.residuals`), by which forecasters learn
+    how uncertain they are.
+
+    ``levels``: its standard deviation per step of the horizon, for contexts of unit variance; ``unit``: what brings
+    these into scaled units; ``shape``: quantiles of real errors in units of theirs.
+    """
+
+    levels: list[Gap] = Field(min_length=1)
+    unit: Gap
+    shape: list[Finite] = Field(min_length=2)
+
+    @property
+    def floats(self) -> int:
+        """How many numbers these are."""
+        return len(self.levels) + 1 + len(self.shape)
+
+
 class RunInfo(Strict):
     """``run.json``: everything that identifies a run, and its measurements.
 
-    ``chosen`` holds the values of hyperparameters that were read from the data.
+    ``floats`` are the stored numbers of the series, which is all that a forecaster of single numbers trains on; those
+    of ``noise`` are counted apart. ``noise`` is null for real segments, whose horizons lack none, and absent from runs
+    of versions that did not store it. ``chosen`` holds the values of hyperparameters that were read from the data.
     """
 
     schema_version: Literal[1] = 1
@@ -129,6 +149,12 @@ class RunInfo(Strict):
     harmonics: list[list[int]] | None
     distance: Distance
     chosen: dict[str, int | Finite] = {}
+    noise: Noise | None = None
+
+    @property
+    def noise_floats(self) -> int:
+        """How many numbers of noise are stored beside the series."""
+        return 0 if self.noise is None else self.noise.floats
 
     @model_validator(mode="after")
     def _fits(self) -> RunInfo:
@@ -139,6 +165,8 @@ class RunInfo(Strict):
         for name, count in lists.items():
             if len(getattr(self, name)) != count:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {count} channels")
+        if self.noise is not None and len(self.noise.levels) != self.settings.horizon:
+            raise ValueError(f"noise has {len(self.noise.levels)} levels for a horizon of {self.settings.horizon}")
         if any(not 0 <= bin < bins for kept in self.harmonics or [] for bin in kept):
             raise ValueError(f"harmonics are not among the {bins} bins of {self.settings.length} steps")
         return self
@@ -154,10 +182,17 @@ class EvaluationRow(Strict):
     mae: float
     mae_std: float
     mase: float | None = None
-    validation_mse: float
+    validation_mse: float | None = None
     seeds: int
     train_seconds: float
     ratio_to_full: float
+    crps: float | None = None
+    wql: float | None = None
+    wql_std: float | None = None
+    coverage_80: float | None = None
+    coverage_80_std: float | None = None
+    wql_to_full: float | None = None
+    validation_crps: float | None = None
 
 
 ROWS = TypeAdapter(list[EvaluationRow])
@@ -166,7 +201,7 @@ HISTORY = TypeAdapter(list[dict[str, float]])
 
 def record_evaluation(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Keep evaluation rows beside a run, where the report finds them; raises :class:`InputError` when it cannot."""
-    folders.write(folder / EVALUATION, ROWS.dump_json(ROWS.validate_python(rows), indent=1))
+    folders.write(folder / EVALUATION, ROWS.dump_json(ROWS.validate_python(rows), indent=1, exclude_none=True))
 
 
 def read_evaluation(folder: Path) -> list[EvaluationRow]:

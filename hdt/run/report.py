@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hdt.distillation import config
 from hdt.run.pictures import MOST_CHANNELS, draw, evaluated, png
-from hdt.run.records import PAGE, read_evaluation
+from hdt.run.records import PAGE, EvaluationRow, read_evaluation
 from hdt.system import folders
 from hdt.system.errors import readable
 
@@ -103,13 +103,22 @@ def _evaluation(folder: Path, target: Path) -> str:
     rows = read_evaluation(folder)
     if not rows:
         return f"<p>Not evaluated yet: <code>hdt evaluate {html.escape(readable(str(target)))}</code></p>"
-    names = ("student", "trained on", "test MSE", "test MAE", "MASE", "vs full", "training")
+    spread = any(row.wql is not None for row in rows)
+    names = ["student", "trained on", "test MSE", "test MAE", "MASE", "vs full", "training"]
+    names += ["test WQL", "vs full", "in the 80% interval"] if spread else []
     head = "<tr>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"
     body = "".join(
         f"<tr><td>{html.escape(row.student)}</td><td>{html.escape(row.trained_on)}</td>"
         f"<td>{row.mse:.3f} ± {row.mse_std:.3f}</td><td>{row.mae:.3f} ± {row.mae_std:.3f}</td>"
         f"<td>{'' if row.mase is None else f'{row.mase:.2f}'}</td>"
-        f"<td>{row.ratio_to_full:.2f}×</td><td>{row.train_seconds:.1f} s</td></tr>"
+        f"<td>{row.ratio_to_full:.2f}×</td><td>{row.train_seconds:.1f} s</td>{_spread(row)}</tr>"
         for row in rows
     )
     return f"<h2>Evaluation</h2><table>{head}{body}</table>"
+
+
+def _spread(row: EvaluationRow) -> str:
+    """Cells of what an evaluation with quantiles tells more."""
+    if row.wql is None or row.wql_to_full is None or row.coverage_80 is None:
+        return ""
+    return f"<td>{row.wql:.3f}</td><td>{row.wql_to_full:.3f}×</td><td>{row.coverage_80:.0%}</td>"

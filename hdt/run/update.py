@@ -28,7 +28,7 @@ from hdt.run import kept as state
 from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept
 from hdt.run.plan import less_memory
-from hdt.run.produce import few
+from hdt.run.produce import few, noise
 from hdt.run.records import DataInfo, DataPart, Distance, RunInfo, in_words
 from hdt.system import machine
 from hdt.system.errors import InputError, readable, require
@@ -164,6 +164,7 @@ def _updated(
         "acf_gaps": bound.acf_gap.tolist(),
         "distance": Distance(start=None, nearest=nearest_distance(outcome.series, joined)).model_dump(),
         "chosen": outcome.chosen,
+        "noise": noise(outcome.series, joined, settings),
     }
     try:
         found = RunInfo.model_validate(values)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hdt.evaluation.figures import PALETTE
-from hdt.evaluation.protocol import Score
+from hdt.evaluation.scores import Score
 from hdt.run import glyphs
 from hdt.run.pictures import MARK, png
 from hdt.selection import study

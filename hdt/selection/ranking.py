@@ -22,7 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.data.series import Panel
-from hdt.evaluation.protocol import Evaluator, Score, WatchTraining
+from hdt.evaluation.protocol import Evaluator, WatchTraining
+from hdt.evaluation.scores import Score
 from hdt.maths.windows import windows
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
@@ -134,7 +135,7 @@ def score(
     """
     own = configuration
     network, run = evaluator.trained(own.student, series, seed, own.training, running, own.keywords)
-    return {**evaluator.test_errors(network), "validation_mse": run.validation_mse, "train_seconds": run.seconds}
+    return {**evaluator.test_errors(network), "validation_mse": run.validation, "train_seconds": run.seconds}
 
 
 def key(evaluator: Evaluator, configuration: Configuration, seed: int) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hdt.evaluation.protocol import Evaluator, Score, cached, known
+from hdt.evaluation.protocol import Evaluator
 from hdt.evaluation.ray_engine import tasks
+from hdt.evaluation.scores import Score, cached, known
 from hdt.selection import ranking
 from hdt.selection.space import Configuration
 from hdt.selection.study import COMPLETE, Attempt, Done, Looks, Outcome, outcome
@@ -117,7 +118,7 @@ def _trial(
 def _on_distilled(evaluator: Evaluator, values: Any, own: Configuration, seed: int, running: Running) -> Outcome:
     def train() -> Score:
         _, run = evaluator.trained(own.student, values, seed, own.training, running, own.keywords)
-        return {"validation_mse": run.validation_mse, "train_seconds": run.seconds}
+        return {"validation_mse": run.validation, "train_seconds": run.seconds}
 
     return outcome(own, train)
 

@@ -1,4 +1,4 @@
-"""Train a student on a series, choosing the epoch on a real validation part; measure its errors."""
+"""Train a student on a series, choosing the epoch on a real validation part."""
 
 from __future__ import annotations
 
@@ -7,30 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hdt.maths.windows import Seen, parted, spread, windows
+from hdt.maths.residuals import Scatter
+from hdt.maths.windows import Seen, parted, windows
 from hdt.students import Student, Training
 from hdt.students.lags import Lags
+from hdt.students.quantiles import Quantiles, pinball
 from hdt.system.errors import InputError, first_line, require
 from hdt.system.fingerprint import fingerprint
+from hdt.training.errors import errors, spread_errors
 from hdt.training.loop import Course, Diverged, Task, WatchStep, check_precision, train
 
 CHECKS = 20  # a run looks at the validation part at most this often
 VALIDATION_WINDOWS = 1024  # of the validation part, spread over it, enough to choose an epoch
-BATCH_ELEMENTS = 2**23  # window cells per evaluation batch: 32 MB in float32
-
-
-class Errors(NamedTuple):
-    """Mean squared and mean absolute error over every window, step and channel, in scaled units."""
-
-    mse: float
-    mae: float
 
 
 @dataclass(frozen=True)
@@ -59,57 +53,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a training run did; the student holds the weights of ``best_step``. ``samples``: windows seen."""
+    """What a training run did; the student holds the weights of ``best_step``. ``samples``: windows seen.
 
-    validation_mse: float
+    ``validation`` is the error that it was chosen by: the mean squared one, or of a student with quantiles the CRPS.
+    """
+
+    validation: float
     best_step: int
     steps: int
     seconds: float
     samples: int
-
-
-@torch.no_grad()
-def errors(student: Student, series: Seen, most: int | None = None) -> Errors:
-    """Errors over all windows of one or several series, or over ``most`` of them (:func:`hdt.maths.windows.spread`).
-
-    The last incomplete batch is counted; targets that were not observed are not.
-    """
-    squared, absolute = errors_by_series(student, series, most)
-    return Errors(squared.mean().item(), absolute.mean().item())
-
-
-@torch.no_grad()
-def errors_by_series(
-    student: Student, series: Seen, most: int | None = None
-) -> tuple[Float[Tensor, "... C"], Float[Tensor, "... C"]]:
-    """Mean squared and mean absolute errors of :func:`errors` for every series and channel, float64; zero for one of
-    which these windows hold no target."""
-    context, horizon = student.context, student.horizon
-    values, targets, unit, summed = parted(series)
-    every = windows(values, context, horizon)  # [(N,) n, L+H, C]
-    count = every.shape[-3]
-    several = every[None] if every.ndim == 3 else every
-    truth = several if targets is values else windows(targets, context, horizon).reshape(several.shape)
-    places = spread(count, max(1, most // len(several)) if most else count)
-    batch = max(1, BATCH_ELEMENTS // (every.shape[-2] * every.shape[-1]))
-    squared, absolute, seen = (several.new_zeros(len(several), values.shape[-1], dtype=torch.float64) for _ in range(3))
-    student.eval()
-    chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(values.device)
-    for some in chosen.split(batch):
-        part = several[some[:, 0], some[:, 1]]
-        target = part if truth is several else truth[some[:, 0], some[:, 1]]
-        gap = student(part[:, :context]) - (part if summed else target)[:, context:]
-        gap = gap.cumsum(dim=1) if summed else gap
-        gap = gap if unit is None else gap * unit
-        if truth is not several:
-            there = ~target[:, context:].isnan()
-            gap = torch.where(there, gap, 0.0)
-            seen.index_add_(0, some[:, 0], there.double().mean(dim=1))
-        squared.index_add_(0, some[:, 0], gap.square().mean(dim=1, dtype=torch.float64))
-        absolute.index_add_(0, some[:, 0], gap.abs().mean(dim=1, dtype=torch.float64))
-    shape = (*values.shape[:-2], values.shape[-1])
-    share = len(places) if truth is several else torch.where(seen > 0, seen, 1.0)
-    return (squared / share).reshape(shape), (absolute / share).reshape(shape)
 
 
 def fit(
@@ -119,6 +72,7 @@ def fit(
     seed: int,
     training: Training | None = None,
     running: Running | None = None,
+    noise: Scatter | None = None,
 ) -> Fit:
     """Train ``student`` in place on the windows of ``series``; keep the weights best on ``validation``.
 
@@ -126,12 +80,17 @@ def fit(
     NaN before a series begins. The learning rate halves ``training.epochs`` times over the run; validation
     (``VALIDATION_WINDOWS`` of it, of gaps what was observed) is measured at most ``CHECKS`` times, every so many epochs
     and after the last; the run ends early once ``training.patience`` halvings went by without a better one. A
-    regressor on lags is fitted instead, in no steps.
+    regressor on lags is fitted instead, in no steps. A student with quantiles trains by the pinball loss and is
+    measured by its CRPS; ``noise`` is what its horizons lack, drawn anew for every batch.
     """
     if isinstance(student, Lags):
         return _fitted(student, series, validation, seed)
-    running, training = running or Running(), training or student.training_settings
-    task = _Students(student, series, validation, seed, training, running)
+    running = running or Running()
+    if isinstance(student, Quantiles):
+        training = training or student.network.training_settings
+        task: _Students = _Quantiles(student, series, validation, seed, training, running, noise)
+    else:
+        task = _Students(student, series, validation, seed, training or student.training_settings, running)
     outcome, best = train(task, task.course(), file=running.checkpoint, watch=running.watch)
     if running.checkpoint is not None and not running.keep:
         running.checkpoint.unlink(missing_ok=True)
@@ -213,6 +172,40 @@ class _Students(Task[Tensor]):
         facts += [] if unit is None else [unit.tolist(), summed]
         tensors = [self.series, values, targets, *student.state_dict().values()]
         return fingerprint(facts, tensors, [type(student), __name__])
+
+
+class _Quantiles(_Students):
+    """The same with the pinball loss, measured by CRPS."""
+
+    def __init__(
+        self,
+        student: Quantiles,
+        series: Float[Tensor, "N M C"],
+        validation: Seen,
+        seed: int,
+        training: Training,
+        running: Running,
+        noise: Scatter | None,
+    ) -> None:
+        super().__init__(student, series, validation, seed, training, running)
+        self.quantiles, self.noise = student, noise
+
+    def loss(self, batch: Tensor) -> Tensor:
+        found = self.quantiles.outputs(batch[:, : self.student.context])
+        return pinball(found.to(batch.dtype), self.target(batch)).mean()
+
+    def measure(self) -> float:
+        return spread_errors(self.quantiles, self.validation, VALIDATION_WINDOWS).crps
+
+    def target(self, batch: Tensor) -> Tensor:
+        """The horizons of a batch [B, H, C], with noise where they lack it."""
+        horizons = batch[:, self.student.context :]
+        if self.noise is None:
+            return horizons
+        return horizons + self.noise.draw(horizons, self.generator)
+
+    def key(self) -> str:
+        return fingerprint(super().key(), self.noise or [])
 
 
 def _compiled(student: Student) -> Callable[[Tensor], Tensor]:

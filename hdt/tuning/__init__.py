@@ -1,9 +1,9 @@
 """Fine-tuning: forecasters trained, or trained further, on distilled or on real data.
 
 ``forecaster`` what all of them share: a frame in, a frame out, a folder · ``student`` DLinear, iTransformer, xPatch ·
-``pretrained`` networks that were pre-trained, from ``base`` (where they come from), ``loop`` (their batches),
-``residuals`` (noise that distilled series lack) and ``score`` (gluonts) · ``moirai``, with ``tokens`` (what it reads)
-and ``crps`` (validation) · ``chronos`` Chronos-2 · ``benchmark`` what distilled data is worth beside all of it.
+``pretrained`` networks that were pre-trained, from ``base`` (where they come from), ``loop`` (their batches) and
+``score`` (gluonts) · ``moirai``, with ``tokens`` (what it reads) and ``crps`` (validation) · ``chronos`` Chronos-2 ·
+``benchmark`` what distilled data is worth beside all of it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.distillation.methods import METHODS
-from hdt.evaluation.protocol import WatchTraining, cached
+from hdt.evaluation.protocol import WatchTraining
+from hdt.evaluation.scores import cached
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data, same_length
@@ -66,6 +67,7 @@ class Work:
             patch = patch or self.kind.choose_patch(network, validation_windows(panel, context, horizon), context)
             return {**self._errors(network, patch), "seconds": 0.0}
         distill_seconds = 0.0
+        lacking: list[float] | None = None
         if row == "full":
             values = panel.part("train")[None]
         elif row == "random":
@@ -73,10 +75,11 @@ class Work:
             values = random_set(train, run.sequences, run.length, run.channels, seed).numpy()
         else:
             made = produce.distill(panel, **self._recipe(row, seed))
-            values, distill_seconds = made.values, made.info.seconds
+            values, distill_seconds, noise = made.values, made.info.seconds, made.info.noise
+            lacking = None if noise is None else noise.levels
         tuned = tune_values(
             self.kind, values, panel, base=self.base, context=context, horizon=horizon, seed=seed,
-            device=self.device.type, **self.settings,
+            device=self.device.type, lacking=lacking, **self.settings,
         )  # fmt: skip
         facts = tuned.training
         names = ("steps", "samples", "seconds", "steps_to_best", "samples_to_best", "seconds_to_best")

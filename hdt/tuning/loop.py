@@ -2,7 +2,7 @@
 
 Moirai's loss and optimiser are those of uni2ts, the loss its negative log-likelihood. Validation is the CRPS: a
 distilled series teaches the course of the forecast before its spread, and likelihood would stop long before forecasts
-are best (recipes/LOG.md). So the noise that its horizons lack (:mod:`hdt.tuning.residuals`) comes in slowly, from none
+are best (recipes/LOG.md). So the noise that its horizons lack (:mod:`hdt.maths.residuals`) comes in slowly, from none
 at the first step to all at the last.
 """
 
@@ -20,13 +20,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hdt.maths.rows import Rows
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import package_version
 from hdt.training.loop import Course, Diverged, Outcome, Task, WatchStep, check_precision, train
 from hdt.tuning.base import import_moirai
 from hdt.tuning.crps import crps, is_divergence
-from hdt.tuning.rows import Rows
 from hdt.tuning.tokens import tokens
 
 if TYPE_CHECKING:

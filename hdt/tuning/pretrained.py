@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
+from hdt.maths.residuals import lacking_noise
+from hdt.maths.rows import Rows
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.system import machine
@@ -31,8 +33,6 @@ from hdt.tuning import base as bases
 from hdt.tuning.forecaster import Forecaster, check_window, class_of
 from hdt.tuning.loop import Plan, Tuning, tune
 from hdt.tuning.record import RECORD, ForecasterRecord
-from hdt.tuning.residuals import lacking_noise
-from hdt.tuning.rows import Rows
 from hdt.tuning.score import entries, score
 
 VALIDATION_WINDOWS = 256  # evenly spaced over time and channels
@@ -149,7 +149,17 @@ def tune_pretrained(
     values = panel.part("train")[None] if real else distilled.values
     check_window(values.shape[1], context, horizon, "training part" if real else "synthetic series")
     facts = {"trained_on": "real" if real else "distilled", "method": None if real else run.method}
-    return tune_values(kind, values, panel, context=context, horizon=horizon, facts=facts, **settings)
+    stored = distilled.info.noise if not real and (context, horizon) == (run.context, run.horizon) else None
+    return tune_values(
+        kind,
+        values,
+        panel,
+        context=context,
+        horizon=horizon,
+        facts=facts,
+        lacking=None if stored is None else stored.levels,
+        **settings,
+    )
 
 
 def tune_values(
@@ -170,6 +180,7 @@ def tune_values(
     precision: str = "float32",
     clip: float | None = 1.0,
     noise: bool = True,
+    lacking: Sequence[float] | None = None,
     mix: int | None = None,
     checkpoint: Path | None = None,
     watch: WatchStep | None = None,
@@ -178,10 +189,10 @@ def tune_values(
     """Fine-tune the network in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.
 
     ``pattern``: ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the forecast). ``clip``: the largest norm
-    of a gradient. ``noise``: add what the series' horizons lack of the real ones' noise
-    (:mod:`hdt.tuning.residuals`), H more numbers beside the stored ones. ``mix``: how many windows each sample
-    combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with (step, steps, validation
-    CRPS), counted over all learning rates. The test part is not read.
+    of a gradient. ``noise``: add what the series' horizons lack of the real ones' noise (:mod:`hdt.maths.residuals`):
+    ``lacking``, as a run has stored it, or what is found here. ``mix``: how many windows each sample combines, by
+    default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with (step, steps, validation CRPS), counted
+    over all learning rates. The test part is not read.
 
     The forecaster's ``training`` facts: ``samples`` (univariate windows seen) and ``seconds`` of all trainings;
     ``steps`` of the kept one; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of it until its best step,
@@ -208,8 +219,9 @@ def tune_values(
         validation = validation_windows(panel, context, horizon)
         patch = kind.choose_patch(network, validation, context) if patch is None else patch
         network.cpu()  # the candidates go where it was
-        real = Rows(panel.part("train")[None], context, horizon)
-        lacking = lacking_noise(train, real, context) if noise else None
+        added = None if not noise or lacking is None else torch.tensor(lacking)
+        if noise and lacking is None:
+            added = lacking_noise(train, Rows(panel.part("train")[None], context, horizon), context)
         mix = (MIX if len(train) <= FEW else 1) if mix is None else mix
         plan = Plan(
             context, horizon, patch, lr=1.0, steps=steps, check_every=max(1, steps // CHECKS), pattern=pattern,
@@ -220,7 +232,7 @@ def tune_values(
             for rate, (file, told) in zip(rates, each, strict=True):
                 candidate, this = copy.deepcopy(network), replace(plan, lr=rate)
                 outcome = tune(
-                    candidate, train, validation, this, on, task=kind.task, noise=lacking, watch=told, file=file
+                    candidate, train, validation, this, on, task=kind.task, noise=added, watch=told, file=file
                 )
                 outcomes.append((this, outcome, candidate.cpu()))
     best, outcome, network = min(outcomes, key=lambda each: each[1].validation)
@@ -243,7 +255,7 @@ def tune_values(
         "seconds_to_best": outcome.seconds_to_best,
         "learning_rates": list(rates),
         **{name: value for name, value in asdict(best).items() if name not in ("context", "horizon", "steps")},
-        "noise": None if lacking is None else [round(level, 6) for level in lacking.tolist()],
+        "noise": None if added is None else [round(level, 6) for level in added.tolist()],
         "validation_crps_before": outcome.history[0][2],
         "validation_crps": outcome.validation,
         "device": machine.device_name(on.type),

@@ -21,7 +21,8 @@ from hdt.system import machine
 from hdt.system.errors import InputError, require
 from hdt.system.machine import device_of
 from hdt.system.options import LARGEST
-from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, errors, fit
+from hdt.training.errors import errors
+from hdt.training.fit import VALIDATION_WINDOWS, Fit, Running, fit
 from hdt.training.loop import Diverged, WatchStep, several
 from hdt.tuning.forecaster import Forecaster, check_window
 from hdt.tuning.record import RECORD, WEIGHTS, ForecasterRecord, ScalerRecord, read_weights, write_weights
@@ -185,7 +186,7 @@ def tune_student(
             f"{model}: every training diverged; lower --lr (tried {', '.join(f'{w.lr:g}' for w in ways.first)})"
         )
     best = min(tried, key=_error)
-    kept = origin is not None and before is not None and before <= best.run.validation_mse
+    kept = origin is not None and before is not None and before <= best.run.validation
     network = origin.network if origin is not None and kept else best.network
     facts = {
         "trained_on": task.trained_on,
@@ -201,7 +202,7 @@ def tune_student(
         "steps_to_best": 0 if kept else best.run.best_step,
         "trainings": [each.facts() for each in tried],
         "validation_mse_before": before,
-        "validation_mse": before if kept else best.run.validation_mse,
+        "validation_mse": before if kept else best.run.validation,
         "seed": seed,
         "device": machine.device_name(on.type),
         "precision": precision,
@@ -258,4 +259,4 @@ def _trainings(model: str, lr: float | None, batch: int | None) -> list[Training
 
 
 def _error(candidate: _Candidate) -> float:
-    return candidate.run.validation_mse
+    return candidate.run.validation
