@@ -19,16 +19,17 @@ import pandas as pd
 
 from hdt.data import delimited
 from hdt.data.registry import REGISTRY, Dataset, Source, find
+from hdt.data.roles import ROLES, names_of, with_roles
 from hdt.data.series import Missing, Panel
 from hdt.data.stored import stored
 from hdt.system.errors import InputError, first_line, require
 
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
-    "freq": None, "missing": "auto", "split": None,
+    "freq": None, "missing": "auto", "split": None, "known": None, "past": None, "static": None, "calendar": None,
 }  # fmt: skip
 
-
+PANEL = ("split", "missing", "notices", "source", "load_options")  # of Panel.from_frame, the rest is of read_frame
 Read = TypeVar("Read")
 
 
@@ -54,6 +55,10 @@ def load(
     freq: str | None = None,
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
+    known: str | Sequence[str] | None = None,
+    past: str | Sequence[str] | None = None,
+    static: str | Sequence[str] | None = None,
+    calendar: str | Sequence[str] | None = None,
     progress: DownloadProgress | None = None,
 ) -> Panel:
     """A registry name, a path, or a frame → Panel.
@@ -69,8 +74,10 @@ def load(
     absent rows missing values. ``split`` is three fractions or three end rows; by default the registry's
     borders, else 70/10/20, or, where series of a long frame differ in length, the last windows of each. ``missing``
     is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate`` or ``error``; masked
-    cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Raises
-    :class:`hdt.system.errors.InputError` with the offending place.
+    cells are filled where a window needs them and never counted in an error (:mod:`hdt.data.missing`). Columns named
+    in ``known`` are known ahead, those in ``past`` are not, and ``static`` ones of a long table are constant in each
+    series: none of them is a target (docs/tasks/covariates.md); ``calendar`` adds columns made from the stamps,
+    ``hour``, ``weekday`` and ``year``. Raises :class:`hdt.system.errors.InputError` with the offending place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
@@ -81,9 +88,11 @@ def load(
     delimited.check_options(sep, decimal)
     require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
     options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
+    roles = {role: names_of(role, given) for role, given in zip(ROLES, (known, past, static, calendar)) if given}
     reading = {name: value for name, value in options.items() if name not in ("sep", "decimal")}
+    options |= roles
     if not isinstance(data, str | Path):
-        return Panel.from_frame(data, load_options=options, **reading)
+        return _panel(data, "frame", roles, load_options=options, **reading)
     name = str(data)
     require("://" not in name, f"{name}: addresses are not read; download the file and give its path")
     entry, path = find(name), Path(data)
@@ -93,12 +102,20 @@ def load(
         reading = {**({"split": entry.borders} if entry.borders else {}), **reading}
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
-    elif not {"freq", "id_column", "target_column"} & reading.keys() and (files := stored(path)) is not None:
+    elif not {"freq", "id_column", "target_column", *roles} & options.keys() and (files := stored(path)) is not None:
         return Panel.from_files(files, source=name, load_options=options, **reading)
     else:
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name
-    return Panel.from_frame(frame, name=name, notices=notices, source=source, load_options=options, **reading)
+    return _panel(frame, name, roles, notices=notices, source=source, load_options=options, **reading)
+
+
+def _panel(frame: Any, name: str, roles: dict[str, list[str]], **given: Any) -> Panel:
+    """The panel of a frame, with columns in their roles, if there are any."""
+    if not roles:
+        return Panel.from_frame(frame, name=name, **given)
+    how = {key: value for key, value in given.items() if key not in PANEL}
+    return with_roles(frame, name, lambda table: Panel.from_frame(table, name=name, **given), roles, **how)
 
 
 def _check(split: Any, **columns: Any) -> None:

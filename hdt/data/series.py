@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from hdt.data.borders import end_rows
+from hdt.data.covariates import Covariates
 from hdt.data.frames import in_range, read_frame
 from hdt.data.layout import Layout
 from hdt.data.missing import POLICIES, Filled, fill
@@ -62,6 +63,7 @@ class Panel:
     starts: np.ndarray | None = None
     last_windows: bool = False
     fixed: Scaler | None = None
+    covariates: Covariates | None = None  # beside the targets
 
     @classmethod
     def from_frame(
@@ -182,9 +184,7 @@ class Panel:
     @property
     def notices(self) -> tuple[str, ...]:
         """What was chosen, left out and filled in reading the table and its training part, one line each."""
-        if self.last_windows:
-            return self.read
-        return (*self.read, *self.survey.notes)
+        return self.read if self.last_windows else (*self.read, *self.survey.notes)
 
     @property
     def scaler(self) -> Scaler:
@@ -261,7 +261,8 @@ class Panel:
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
         fixed = [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
-        facts = [self.values.shape, self.borders, self.missing, *fixed]
+        beside = [] if self.covariates is None else self.covariates.identity
+        facts = [self.values.shape, self.borders, self.missing, *fixed, *beside]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())
