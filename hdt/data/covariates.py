@@ -1,7 +1,7 @@
 """Columns beside the targets: known ahead (calendar, holidays, prices), known of the past alone, and static ones.
 
-Axis letters: T steps, C series, K columns that are known ahead, G groups of them: 1 where all series share them, C where
-each has its own.
+Axis letters: T steps, C series, K columns that are known ahead, G groups of them: 1 where all series share them, C
+where each has its own.
 """
 
 from __future__ import annotations
@@ -82,5 +82,7 @@ def calendar(stamps: pd.Index, cycles: Sequence[str], name: str = "calendar") ->
         "weekday": stamps.dayofweek / 7,
         "year": (stamps.dayofyear - 1) / days,
     }
-    turns = [2 * np.pi * n * np.asarray(share[cycle], float) for cycle in cycles for n in range(1, CYCLES[cycle][0] + 1)]
+    turns = [
+        2 * np.pi * n * np.asarray(share[cycle], float) for cycle in cycles for n in range(1, CYCLES[cycle][0] + 1)
+    ]
     return np.stack([part(turn) for turn in turns for part in (np.sin, np.cos)], axis=1)

@@ -88,7 +88,8 @@ def load(
     delimited.check_options(sep, decimal)
     require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
     options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
-    roles = {role: names_of(role, given) for role, given in zip(ROLES, (known, past, static, calendar)) if given}
+    wanted = zip(ROLES, (known, past, static, calendar), strict=True)
+    roles = {role: names_of(role, names) for role, names in wanted if names}
     reading = {name: value for name, value in options.items() if name not in ("sep", "decimal")}
     options |= roles
     if not isinstance(data, str | Path):

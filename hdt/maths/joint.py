@@ -125,9 +125,7 @@ def _axes(series: Float[Tensor, "T C_all"], roles: Roles, context: int, horizon:
     return (rows.T @ vectors[:, kept] / values[kept].sqrt()).to(series)
 
 
-def stretch(
-    synthetic: Float[Tensor, "N M C_s"], series: Float[Tensor, "T C_all"], roles: Roles, pooled: bool
-) -> int:
+def stretch(synthetic: Float[Tensor, "N M C_s"], series: Float[Tensor, "T C_all"], roles: Roles, pooled: bool) -> int:
     """The row from which M real ones have the columns known ahead that suit a synthetic series best.
 
     Every real target is regressed on these columns at the same step; what they explain of it over M rows from each row

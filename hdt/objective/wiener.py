@@ -36,6 +36,7 @@ from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
+from hdt.maths.joint import Joint, Roles, joint
 from hdt.maths.moments import Features, Moments
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Sums, Terms
@@ -45,6 +46,8 @@ from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method
 from hdt.training.features import Relu, centred, learned, numbers, random_relu
+
+BESIDE = 3.0  # chosen on the validation parts of ERCOT and co2 (recipes/LOG.md)
 
 
 class WienerOptions(Options):
@@ -60,6 +63,7 @@ class WienerOptions(Options):
     draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
     feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
+    beside: float | None = Field(None, ge=0, description=f"weight of the view with covariates; by default {BESIDE:g}")
 
 
 class View(NamedTuple):
@@ -75,12 +79,13 @@ class View(NamedTuple):
 class Views(Known):
     """The linear views, which every iteration looks at, and those of random features, one of which it draws.
 
-    Of synthetic windows it looks at one in ``share``.
+    Of synthetic windows it looks at one in ``share``. ``joint`` is the view with covariates, where there are any.
     """
 
     linear: Sequence[View]
     random: Sequence[View]
     share: int = 1
+    joint: Joint | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class Wiener(Objective[Views]):
 
     name = "wiener"
     by_blocks = True
+    joins = True
     Options: ClassVar[type[WienerOptions]] = WienerOptions
     citation = """@software{hdt_wiener,
   title = {hdt: the Wiener objective for time series distillation},
@@ -182,6 +188,10 @@ class Wiener(Objective[Views]):
         ]
         return Views(linear=linear, random=random, sums=sums)
 
+    def join(self, known: Views, series: Float[Tensor, "T C"], roles: Roles, stretch: Float[Tensor, "M GK"]) -> Views:
+        context, horizon, most = self.problem.context, self.problem.horizon, self.options.most_windows
+        return replace(known, joint=joint(series, roles, context, horizon, stretch, most), sums=None)
+
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)
 
@@ -194,15 +204,22 @@ class Wiener(Objective[Views]):
         terms: Terms = {}
         for view in [*known.linear, *(known.random[i] for i in chosen)]:
             own = moments.window_moments([view.features(flat)]).means().double()
-            weights = self.student(own)
-            error = view.real.loss(weights) / view.real.target
-            total = total + view.weight * error
-            terms[view.name] = error.detach()
-            if view.name != "raw" and self.options.noise:
-                noise = own.loss(weights) / own.target
-                total = total + view.weight * self.options.noise * noise
-                terms[f"{view.name}_noise"] = noise.detach()
+            total = self.scored(total, terms, view.name, view.weight, view.real, own)
+        if known.joint is not None:
+            weight = BESIDE if self.options.beside is None else self.options.beside
+            own = known.joint.of(synthetic)
+            total = self.scored(total, terms, "beside", weight, known.joint.real, own)
         return Scored(total, terms, state)
+
+    def scored(self, total: Tensor, terms: Terms, name: str, weight: float, real: Moments, own: Moments) -> Tensor:
+        """The total and the terms with those of a view."""
+        weights = self.student(own)
+        error = real.loss(weights) / real.target
+        total, terms[name] = total + weight * error, error.detach()
+        if name != "raw" and self.options.noise:
+            noise = own.loss(weights) / own.target
+            total, terms[f"{name}_noise"] = total + weight * self.options.noise * noise, noise.detach()
+        return total
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""

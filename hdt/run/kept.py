@@ -51,6 +51,8 @@ def refusal(panel: Panel, settings: Settings) -> str | None:
         why = "its series differ in length"
     elif panel.stored:
         why = "its values stay in their files"
+    elif panel.covariates is not None:
+        why = "it has covariates"
     return _sentence(panel.name, why)
 
 
@@ -59,6 +61,8 @@ def missing(info: RunInfo) -> str:
     why = OBJECTIVES[info.settings.objective].fixed(info.settings.options)
     if info.data.shortest is not None:
         why = "its series differ in length"
+    elif info.data.covariates is not None:
+        why = "it has covariates"
     name = info.data.name
     return _sentence(name, why) or f"{name}: this run kept no state; distil it again with --state (save(state=True))"
 
