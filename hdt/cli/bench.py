@@ -47,6 +47,10 @@ def compare(
     decimal: tables.Decimal = None,
     dayfirst: tables.DayFirst = None,
     freq: tables.Freq = None,
+    known: tables.Known = None,
+    past: tables.Past = None,
+    static: tables.Static = None,
+    calendar: tables.Calendar = None,
     no_validation: NoValidation = False,
     device: Device = "auto",
     workers: Annotated[int | None, Option(min=1, help="Processes that share the work.")] = None,
@@ -69,6 +73,7 @@ def compare(
     named |= {"missing": missing, "split": None if split is None else tables.split_of(split), "freq": freq}
     named |= {"time_column": time_column, "id_column": id_column, "target_column": target_column}
     named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst}
+    named |= {"known": known or None, "past": past or None, "static": static or None, "calendar": calendar or None}
     options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")

@@ -101,7 +101,7 @@ def measure(evaluator: Evaluator, cell: Cell, distilled: Distilled | None) -> Sc
         return evaluator.score(cell.student, evaluator.train[None], cell.seed)
     info = distilled.info
     return {
-        **evaluator.score(cell.student, distilled.values, cell.seed),
+        **evaluator.score(cell.student, distilled.seen, cell.seed),
         "floats": info.floats,
         "distill_seconds": info.seconds,
         "distance_nearest": info.distance.nearest,

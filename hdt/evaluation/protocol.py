@@ -28,7 +28,9 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
+from hdt.maths.joint import Roles
 from hdt.maths.windows import Gappy, Seen
+from hdt.run import beside
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.start import random_set
@@ -56,6 +58,8 @@ class Evaluator:
     beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
+    Columns known ahead are the last channels of ``train``, ``val`` and ``test``; a student sees those of its kind
+    (:class:`hdt.students.Student`), and is scored on the targets.
     Students train on what fills masked cells, for leaving them out made full data worse (recipes/README.md), and are
     scored on what was observed. Of a panel whose values stay in files, a sample of channels
     (:func:`hdt.system.machine.sample`) trains and scores in place of all, and a warning says so.
@@ -68,6 +72,7 @@ class Evaluator:
             warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
         self.validation = validation
         self.device = device_of(device)
+        self.roles = beside.roles(self.panel)
         parts: tuple[Part, ...] = ("train", "val", "test")
         tables = [scaled_part(self.panel, part, context, horizon).to(self.device) for part in parts]
         self.train = tables[0]
@@ -106,7 +111,8 @@ class Evaluator:
         """
         best, network, seconds = math.inf, None, 0.0
         series = self.seen(series)
-        ways = Ways(self.trainings(student), self.validation and shuffles(student, series))
+        mixed = self.validation and self.own_roles(student) is None and shuffles(student, series)
+        ways = Ways(self.trainings(student), mixed)
         for training in ways:
             try:
                 candidate, run = self.trained(student, series, seed, training, Running(last=not self.validation))
@@ -127,9 +133,35 @@ class Evaluator:
 
         Raises :class:`hdt.training.loop.Diverged`.
         """
-        series = self.seen(series)
-        network = build(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
-        return network, fit(network, series, self.val, seed, training, running)
+        series, roles = self.seen(series), self.own_roles(student)
+        series = series[..., : self._width(series, student)]
+        channels = series.shape[-1] if roles is None else roles.within(series.shape[-1]).learned
+        network = build(student, self.context, self.horizon, channels, seed, roles=roles, **(keywords or {}))
+        network = network.to(self.device)
+        return network, fit(network, series, self.cut(self.val, student), seed, training, running)
+
+    def own_roles(self, student: str) -> Roles | None:
+        """Those of the channels that a student sees; None where all it sees are targets."""
+        kind, roles = STUDENTS[student], self.roles
+        if roles is None:
+            return None
+        roles = roles if kind.takes_known else roles._replace(known=0)
+        return roles if roles.known or (roles.past and kind.mixes_channels) else None
+
+    def cut(self, series: Seen, student: str) -> Seen:
+        """A series [..., C_all] with the channels that a student sees."""
+        if self.roles is None:
+            return series
+        if isinstance(series, Gappy):
+            return Gappy(*(part[..., : self._width(part, student)] for part in series))
+        return series[..., : self._width(series, student)]
+
+    def _width(self, series: Tensor, student: str) -> int:
+        own, channels = self.own_roles(student), series.shape[-1]
+        if self.roles is None or (own is not None and own.known):
+            return channels
+        every = self.roles.within(channels)
+        return every.targets if own is None else every.learned
 
     def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
         """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
@@ -140,7 +172,8 @@ class Evaluator:
 
     def test_errors(self, network: Student) -> Score:
         """``mse``, ``mae`` and ``mase`` over the test part."""
-        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
+        name = type(network).name
+        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.cut(self.test, name)))
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
         return {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
 
@@ -152,20 +185,33 @@ class Evaluator:
         """Where that is kept."""
         return cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json"
 
+    def segments(self, sequences: int, length: int, channels: int | None, seed: int) -> Tensor:
+        """Random real segments in the shape of a synthetic set, with their covariates."""
+        known = 0 if self.roles is None else self.roles.known * self.roles.groups
+        return random_set(self.train, sequences, length, channels, seed, known)
+
     def score_naive(self, kind: str) -> Score | None:
         """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season."""
         return naive.score(self.panel, kind, self.horizon)
 
     def key(self, student: str, seed: int) -> str:
         """Identifies everything but the training series that decides a score, and the device for its seconds."""
-        facts = [student, self.panel.sha256, self.context, self.horizon, self.validation, self.device.type, seed]
+        facts: list[Any] = [
+            student,
+            self.panel.sha256,
+            self.context,
+            self.horizon,
+            self.validation,
+            self.device.type,
+            seed,
+        ]
         ways = [asdict(way) for way in self.trainings(student)]
         return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
 
 
 def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool = False) -> Float[Tensor, "T C"]:
     """One part in scaled units, float32, with the context before it; refused when it holds no window. With ``gaps``,
-    masked cells are NaN."""
+    masked cells are NaN. Columns known ahead are the last channels."""
     values = panel.part(part, context=0 if part == "train" else context, dtype=np.float32, gaps=gaps)
     size = context + horizon
     require(
@@ -173,7 +219,10 @@ def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool
         f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
         f"horizon = {size}; choose another --split",
     )
-    return torch.from_numpy(values)
+    if panel.covariates is None:
+        return torch.from_numpy(values)
+    stop = panel.rows(part).stop
+    return torch.from_numpy(np.concatenate([values, beside.flat(panel)[stop - len(values) : stop]], axis=1))
 
 
 def check(students: Sequence[str], seeds: int) -> None:
@@ -224,9 +273,9 @@ def evaluate(
                 if watch is not None:
                     watch(f"{student} on {trained_on}, seed {seed}", done, total)
                 if trained_on == "distilled":
-                    scores.append(evaluator.score(student, distilled.values, seed))
+                    scores.append(evaluator.score(student, distilled.seen, seed))
                 elif trained_on == "random":
-                    segments = random_set(evaluator.train, sequences, length, info.settings.channels, seed)
+                    segments = evaluator.segments(sequences, length, info.settings.channels, seed)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))

@@ -42,9 +42,9 @@ class Roles(NamedTuple):
         """The channels that are synthetic: targets and past columns."""
         return self.targets + self.past * self.past_groups
 
-    def pooled(self, channels: int) -> Roles:
-        """Those of a set whose so many channels stand for all targets."""
-        return self._replace(targets=channels)
+    def within(self, channels: int) -> Roles:
+        """Those of a set with so many channels in all, some of whose targets may stand for all real ones."""
+        return self._replace(targets=channels - self.known * self.groups - self.past * self.past_groups)
 
     def parts(self, series: Float[Tensor, "... T C_all"]) -> tuple[Tensor, Tensor, Tensor]:
         """Targets [..., T, C], columns of the past [..., T, G_p, P] and those known ahead [..., T, G, K]."""
@@ -68,9 +68,8 @@ class Joint:
     def of(self, synthetic: Float[Tensor, "N M C"]) -> Moments:
         """The same moments of synthetic windows, whose columns known ahead are ``known``."""
         known = self.known.to(synthetic).expand(len(synthetic), -1, -1)
-        roles = self.roles.pooled(synthetic.shape[-1] - self.roles.past * self.roles.past_groups)
         every = torch.cat([synthetic, known], dim=-1)
-        found = _features(every, roles, self.context, self.horizon, self.axes)
+        found = _features(every, self.roles.within(every.shape[-1]), self.context, self.horizon, self.axes)
         return moments.window_moments([found]).means().double()
 
 

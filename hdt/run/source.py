@@ -85,6 +85,11 @@ def same_length(panel: Panel, *parts: Part) -> Panel:
         "hdt evaluate trains students on them",
     )
     require(
+        panel.covariates is None,
+        f"{panel.name}: fine-tuning takes no covariates; hdt evaluate trains students on them, and data that is "
+        "distilled without --known, --past, --static and --calendar can be fine-tuned on",
+    )
+    require(
         not panel.gappy(*parts),
         f"{panel.name}: missing values are masked, and fine-tuning would be scored on what fills them; hdt evaluate "
         "leaves them out, and data that is distilled with --missing interpolate takes them as if observed",

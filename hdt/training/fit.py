@@ -92,20 +92,22 @@ def errors_by_series(
     truth = several if targets is values else windows(targets, context, horizon).reshape(several.shape)
     places = spread(count, max(1, most // len(several)) if most else count)
     batch = max(1, BATCH_ELEMENTS // (every.shape[-2] * every.shape[-1]))
-    squared, absolute, seen = (several.new_zeros(len(several), values.shape[-1], dtype=torch.float64) for _ in range(3))
+    scored = student.scored(values.shape[-1])
+    squared, absolute, seen = (several.new_zeros(len(several), scored, dtype=torch.float64) for _ in range(3))
     student.eval()
     chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(values.device)
     for some in chosen.split(batch):
         part = several[some[:, 0], some[:, 1]]
         target = part if truth is several else truth[some[:, 0], some[:, 1]]
-        gap = student(part[:, :context]) - target[:, context:]
+        target = target[:, context:, :scored]
+        gap = student.of(part) - target
         if truth is not several:
-            there = ~target[:, context:].isnan()
+            there = ~target.isnan()
             gap = torch.where(there, gap, 0.0)
             seen.index_add_(0, some[:, 0], there.double().mean(dim=1))
         squared.index_add_(0, some[:, 0], gap.square().mean(dim=1, dtype=torch.float64))
         absolute.index_add_(0, some[:, 0], gap.abs().mean(dim=1, dtype=torch.float64))
-    shape = (*values.shape[:-2], values.shape[-1])
+    shape = (*values.shape[:-2], scored)
     share = len(places) if truth is several else torch.where(seen > 0, seen, 1.0)
     return (squared / share).reshape(shape), (absolute / share).reshape(shape)
 
@@ -197,8 +199,9 @@ class _Students(Task[Tensor]):
         return self.training.lr * 0.5 ** math.floor(self.training.epochs * step / self.total)
 
     def loss(self, batch: Tensor) -> Tensor:
-        forecast = self.forecast(batch[:, : self.student.context])
-        return functional.mse_loss(forecast.to(batch.dtype), batch[:, self.student.context :])
+        context, student = self.student.context, self.student
+        forecast = self.forecast(batch[:, :context]) if student.roles is None else student.of(batch)
+        return functional.mse_loss(forecast.to(batch.dtype), batch[:, context:, : student.scored(batch.shape[2])])
 
     def measure(self) -> float:
         return errors(self.student, self.validation, VALIDATION_WINDOWS).mse
