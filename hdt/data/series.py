@@ -243,9 +243,8 @@ class Panel:
         values = self.original(part, channels, gaps)
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
-            values = (
-                np.concatenate([self.original(before, channels, gaps)[-missing:], values]) if missing > 0 else values
-            )
+            if missing > 0:
+                values = np.concatenate([self.original(before, channels, gaps)[-missing:], values])
         known = (
             self.fixed is not None or "survey" in vars(self) or not self.stored
         )  # else a look at some columns is not worth a pass over all

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
-from hdt.maths.joint import Roles
+from hdt.evaluation.channels import cut, cut_one, roles_for, scaled_part
 from hdt.maths.windows import Gappy, Seen
 from hdt.run import beside
 from hdt.run.distilled import Distilled
@@ -111,7 +111,7 @@ class Evaluator:
         """
         best, network, seconds = math.inf, None, 0.0
         series = self.seen(series)
-        mixed = self.validation and self.own_roles(student) is None and shuffles(student, series)
+        mixed = self.validation and roles_for(student, self.roles) is None and shuffles(student, series)
         ways = Ways(self.trainings(student), mixed)
         for training in ways:
             try:
@@ -133,35 +133,12 @@ class Evaluator:
 
         Raises :class:`hdt.training.loop.Diverged`.
         """
-        series, roles = self.seen(series), self.own_roles(student)
-        series = series[..., : self._width(series, student)]
+        series, roles = self.seen(series), roles_for(student, self.roles)
+        series = cut_one(series, student, self.roles)
         channels = series.shape[-1] if roles is None else roles.within(series.shape[-1]).learned
         network = build(student, self.context, self.horizon, channels, seed, roles=roles, **(keywords or {}))
         network = network.to(self.device)
-        return network, fit(network, series, self.cut(self.val, student), seed, training, running)
-
-    def own_roles(self, student: str) -> Roles | None:
-        """Those of the channels that a student sees; None where all it sees are targets."""
-        kind, roles = STUDENTS[student], self.roles
-        if roles is None:
-            return None
-        roles = roles if kind.takes_known else roles._replace(known=0)
-        return roles if roles.known or (roles.past and kind.mixes_channels) else None
-
-    def cut(self, series: Seen, student: str) -> Seen:
-        """A series [..., C_all] with the channels that a student sees."""
-        if self.roles is None:
-            return series
-        if isinstance(series, Gappy):
-            return Gappy(*(part[..., : self._width(part, student)] for part in series))
-        return series[..., : self._width(series, student)]
-
-    def _width(self, series: Tensor, student: str) -> int:
-        own, channels = self.own_roles(student), series.shape[-1]
-        if self.roles is None or (own is not None and own.known):
-            return channels
-        every = self.roles.within(channels)
-        return every.targets if own is None else every.learned
+        return network, fit(network, series, cut(self.val, student, self.roles), seed, training, running)
 
     def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
         """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
@@ -173,7 +150,9 @@ class Evaluator:
     def test_errors(self, network: Student) -> Score:
         """``mse``, ``mae`` and ``mase`` over the test part."""
         name = type(network).name
-        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.cut(self.test, name)))
+        squared, absolute = (
+            found.cpu().numpy() for found in errors_by_series(network, cut(self.test, name, self.roles))
+        )
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
         return {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
 
@@ -207,22 +186,6 @@ class Evaluator:
         ]
         ways = [asdict(way) for way in self.trainings(student)]
         return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
-
-
-def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool = False) -> Float[Tensor, "T C"]:
-    """One part in scaled units, float32, with the context before it; refused when it holds no window. With ``gaps``,
-    masked cells are NaN. Columns known ahead are the last channels."""
-    values = panel.part(part, context=0 if part == "train" else context, dtype=np.float32, gaps=gaps)
-    size = context + horizon
-    require(
-        len(values) >= size,
-        f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
-        f"horizon = {size}; choose another --split",
-    )
-    if panel.covariates is None:
-        return torch.from_numpy(values)
-    stop = panel.rows(part).stop
-    return torch.from_numpy(np.concatenate([values, beside.flat(panel)[stop - len(values) : stop]], axis=1))
 
 
 def check(students: Sequence[str], seeds: int) -> None:

@@ -26,8 +26,8 @@ become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,10 +36,11 @@ from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
-from hdt.maths.joint import Joint, Roles, joint
-from hdt.maths.moments import Features, Moments
+from hdt.maths.joint import Roles, joint
+from hdt.maths.moments import Moments
 from hdt.maths.windows import some_windows, windows
-from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Sums, Terms
+from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
+from hdt.objective.views import Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
@@ -64,48 +65,6 @@ class WienerOptions(Options):
     feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
     beside: float | None = Field(None, ge=0, description=f"weight of the view with covariates; by default {BESIDE:g}")
-
-
-class View(NamedTuple):
-    """Features of windows [B, L+H] with the real moments they have, as means; ``weight`` in the loss."""
-
-    name: str
-    weight: float
-    features: Features
-    real: Moments
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views(Known):
-    """The linear views, which every iteration looks at, and those of random features, one of which it draws.
-
-    Of synthetic windows it looks at one in ``share``. ``joint`` is the view with covariates, where there are any.
-    """
-
-    linear: Sequence[View]
-    random: Sequence[View]
-    share: int = 1
-    joint: Joint | None = None
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """All that the views need of some channels: it adds over channels, and over rows after ``begun`` known windows."""
-
-    context: int
-    horizon: int
-    drawn: Sequence[Relu]
-    stride: int
-    begun: int = 0
-
-    def __call__(self, own: Float[Tensor, "rows g"]) -> list[Tensor]:
-        first, change, sums, count = moments.lags(own, self.context + self.horizon)
-        found = [first, moments.half(change), sums, count]
-        for draw, features in enumerate(self.drawn):
-            offset = (draw * self.stride // len(self.drawn) - self.begun) % self.stride
-            own_moments = moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
-            found += [moments.half(own_moments[0]), *own_moments[1:]]
-        return found
 
 
 class Wiener(Objective[Views]):

@@ -33,8 +33,8 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
 
     Its learning rate is chosen like that of every student, from a fifth of it to five times it. A regressor, class or
     instance, is fitted on lags: :func:`hdt.students.lags.on_lags`. Models of neuralforecast, or a function that makes
-    one, are trained like other networks: :mod:`hdt.students.neural`. A factory with a true ``takes_known`` makes networks
-    that take (context, known), see :class:`Student`. Raises :class:`hdt.system.errors.InputError` for
+    one, are trained like other networks: :mod:`hdt.students.neural`. A factory with a true ``takes_known`` makes
+    networks of (context, known), see :class:`Student`. Raises :class:`hdt.system.errors.InputError` for
     what is neither.
     """
     if is_regressor(factory):
