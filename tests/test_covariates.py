@@ -210,7 +210,7 @@ def test_a_set_teaches_what_only_the_price_tells_and_no_other_column_is_scored()
     alone = Evaluator(hdt.load(table.drop(columns=["price", "temp"])), 12, 6)
     beside = Evaluator(hdt.load(table, known="price", past="temp"), 12, 6)
     both = [each.score("dlinear", each.train[None], 0) for each in (alone, beside)]
-    assert [{**score, "train_seconds": 0} for score in both][0] == {**both[1], "train_seconds": 0}
+    assert {**both[0], "train_seconds": 0} == {**both[1], "train_seconds": 0}
     assert alone.score_naive("last value") == beside.score_naive("last value")
     assert alone.key("dlinear", 0) != beside.key("dlinear", 0)
 
@@ -299,6 +299,12 @@ def test_what_a_distillation_would_take_apart_is_refused() -> None:
     assert shared.seen.shape == (2, 72, 2) and "price" in shared.to_frame()
     with pytest.raises(hdt.InputError, match="fine-tuning takes no covariates"):
         hdt.finetune(shared, model="dlinear", data=wide())
+
+
+def test_data_in_other_roles_are_not_those_of_the_run() -> None:
+    made = hdt.distill(wide(), calendar="hour", **SMALL)
+    with pytest.raises(hdt.InputError, match="this run has the covariates .*hour_cos1.* and these data \\[\\]"):
+        hdt.evaluate(made, hdt.load(wide()), seeds=1)
 
 
 def test_flags_reach_the_run_its_recipe_and_what_reads_it(run: Run, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
   ``feature_steps`` they are those of networks that began random and learned on real windows for so many steps
   (:mod:`hdt.training.features`), which helps on some sets and not on others (recipes/LOG.md).
 
+With covariates there is a fourth view, φ = (x − x̄, z, 1), z what is known beside the target (:mod:`hdt.maths.joint`):
+of synthetic windows the columns known ahead are those of a real stretch of time, so that values agree with its stamps.
+
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
 the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
 become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) does with experts.
