@@ -69,11 +69,37 @@ def panel_of(case: str, calendar: Sequence[str] | None) -> Panel:
         return hdt.load(folder / "ercot_multiple_ts.csv", target_column="value", calendar=calendar)
     values = np.load(folder / "electricity_321x840.npy").T[:, ::10]
     stamps = pd.date_range("2014-01-01", periods=len(values), freq="h")  # of which only the cycles count
+    if not every:
+        return
     table = pd.DataFrame(values, index=stamps, columns=[f"client {n}" for n in range(values.shape[1])])
     return hdt.load(table, calendar=calendar)
 
 
-def rows(case: str, seeds: int, method: str) -> list[dict[str, Any]]:
+def draw(place: Path, method: str) -> None:
+    """Mean values by hour of the day of ERCOT and of sets with the calendar and without it."""
+    import matplotlib.pyplot as plt
+
+    context, horizon, length, calendar = CASES["ercot"]
+    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+    size = {"length": length, "context": context, "horizon": horizon}
+    for cycles, style, label in ((calendar, "C3-", "distilled with the calendar"), (None, "C3:", "without it")):
+        panel = panel_of("ercot", cycles)
+        if cycles:
+            scaled = pd.DataFrame(panel.part("train"), index=panel.index[: panel.borders[0]])
+            axes.plot(scaled.mean(axis=1).groupby(scaled.index.hour).mean(), color="0.5", lw=3, label="real")
+        made = hdt.distill(panel, method=method, **size)
+        stamps = pd.DatetimeIndex(made.to_long()["ds"].unique())
+        own = pd.Series(made.values.mean(axis=(0, 2)), index=stamps)
+        axes.plot(own.groupby(stamps.hour).mean(), style, label=label)
+        print(
+            label, np.corrcoef(own.groupby(stamps.hour).mean(), scaled.mean(axis=1).groupby(scaled.index.hour).mean())
+        )
+    axes.set(xlabel="hour of the day", ylabel="mean, scaled units", xticks=range(0, 24, 3))
+    axes.legend(frameon=False)
+    figure.savefig(place, dpi=110)
+
+
+def rows(case: str, seeds: int, method: str, only: Sequence[str]) -> list[dict[str, Any]]:
     """The errors of a case."""
     context, horizon, length, calendar = CASES[case]
     found = []
@@ -85,7 +111,7 @@ def rows(case: str, seeds: int, method: str) -> list[dict[str, Any]]:
         evaluator = Evaluator(panel, context, horizon)
         for seed in range(seeds):
             made = hdt.distill(panel, method=method, length=length, context=context, horizon=horizon, seed=seed)
-            for student in names:
+            for student in [name for name in names if name.partition("-")[0] in only]:
                 for trained_on, series in (("distilled", made.seen), ("full", evaluator.train[None])):
                     score = evaluator.score(student, series, seed)
                     row = {"case": case, "calendar": bool(cycles), "student": student.partition("-")[0]}
@@ -98,15 +124,21 @@ def rows(case: str, seeds: int, method: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="+", choices=CASES)
+    parser.add_argument("cases", nargs="*", choices=CASES)
+    parser.add_argument("--students", nargs="+", default=["tide", "itransformer"])
+    parser.add_argument("--figure", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--method", default="wiener")
     parser.add_argument("--out", type=Path, default=Path("covariates.csv"))
     given = parser.parse_args()
+    if given.figure:
+        draw(given.figure, given.method)
     every: list[dict[str, Any]] = []
     for case in given.cases:
-        every += rows(case, given.seeds, given.method)
+        every += rows(case, given.seeds, given.method, given.students)
         pd.DataFrame(every).to_csv(given.out, index=False)
+    if not every:
+        return
     table = pd.DataFrame(every).groupby(["case", "student", "trained_on", "calendar"])[["validation", "mse"]].mean()
     print(table.round(4).to_string())
 

@@ -303,7 +303,7 @@ def test_what_a_distillation_would_take_apart_is_refused() -> None:
 
 def test_data_in_other_roles_are_not_those_of_the_run() -> None:
     made = hdt.distill(wide(), calendar="hour", **SMALL)
-    with pytest.raises(hdt.InputError, match="this run has the covariates .*hour_cos1.* and these data \\[\\]"):
+    with pytest.raises(hdt.InputError, match=r"this run has the covariates .*hour_cos1.* and these data \[\]"):
         hdt.evaluate(made, hdt.load(wide()), seeds=1)
 
 
