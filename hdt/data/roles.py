@@ -117,7 +117,8 @@ def _static(
         if changing.any():
             series = own.iloc[:, 0][changing].iloc[0]
             raise InputError(f"{name}: column {column!r} is not static, it changes within series {series!r}")
-        found[column] = [getattr(value, "item", lambda value=value: str(value))() for value in own.iloc[:, 1]]
+        plain = [value.item() if isinstance(value, np.generic) else value for value in own.iloc[:, 1]]
+        found[column] = [value if isinstance(value, int | float | str) else str(value) for value in plain]
     return found
 
 

@@ -76,7 +76,8 @@ def same_data(distilled: Synthetic, panel: Panel) -> None:
     require(
         told == found_roles,
         f"{panel.name}: this run has the covariates {told[0] + told[1]}, and these data "
-        f"{found_roles[0] + found_roles[1]}; give a table or a path, which is read as the run was, or load it with the same roles",
+        f"{found_roles[0] + found_roles[1]}; give a table or a path, which is read as the run was, or load it with the "
+        "same roles",
     )
     require(
         same,
