@@ -135,7 +135,7 @@ def distill(
     data = data or named
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
-    flags = {name: v for name, v in context_.params.items() if v not in (None, []) and name not in NOT_SETTINGS}
+    flags = {name: v for name, v in context_.params.items() if v not in (None, [], ()) and name not in NOT_SETTINGS}
     words = {"k": "auto", "lam": "auto", "channels": ALL}
     flags |= {name: number_or(word, name, flags[name]) for name, word in words.items() if name in flags}
     if split is not None:
