@@ -87,25 +87,26 @@ def distilled_set(case: str, cycles: tuple[str, ...] | None, seed: int, method: 
     )
 
 
+def by_month(series: pd.DataFrame) -> pd.Series:
+    """Mean by month of what is left of series beside their mean over a year around it."""
+    season = series - series.rolling(53, center=True, min_periods=27).mean()
+    return season.mean(axis=1).groupby(season.index.month).mean()
+
+
 def draw(place: Path, method: str) -> None:
-    """Mean values by hour of the day of ERCOT and of sets with the calendar and without it."""
+    """The season of co2 and of sets with the calendar and without it."""
     import matplotlib.pyplot as plt
 
-    calendar = tuple(CASES["ercot"][3])
+    panel = panel_of("co2", None)
+    truth = by_month(pd.DataFrame(panel.part("train"), index=panel.index[: panel.borders[0]]))
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    for cycles, style, label in ((calendar, "C3-", "distilled with the calendar"), (None, "C3:", "without it")):
-        panel = panel_of("ercot", cycles)
-        if cycles:
-            scaled = pd.DataFrame(panel.part("train"), index=panel.index[: panel.borders[0]])
-            axes.plot(scaled.mean(axis=1).groupby(scaled.index.hour).mean(), color="0.5", lw=3, label="real")
-        made = distilled_set("ercot", cycles, 0, method)
-        stamps = pd.DatetimeIndex(made.to_long()["ds"].unique())
-        own = pd.Series(made.values.mean(axis=(0, 2)), index=stamps)
-        axes.plot(own.groupby(stamps.hour).mean(), style, label=label)
-        print(
-            label, np.corrcoef(own.groupby(stamps.hour).mean(), scaled.mean(axis=1).groupby(scaled.index.hour).mean())
-        )
-    axes.set(xlabel="hour of the day", ylabel="mean, scaled units", xticks=range(0, 24, 3))
+    axes.plot(truth, color="0.6", lw=4, label="real")
+    for cycles, style, label in ((("year",), "C3-", "distilled with the calendar"), (None, "C3:", "without it")):
+        made = distilled_set("co2", cycles, 0, method)
+        own = by_month(pd.DataFrame(made.values[..., 0].T, index=pd.DatetimeIndex(made.to_long()["ds"].unique())))
+        axes.plot(own, style, label=label)
+        print(label, "correlates with the real season by", np.corrcoef(own, truth)[0, 1].round(2))
+    axes.set(xlabel="month", ylabel="season, scaled units", xticks=range(1, 13))
     axes.legend(frameon=False)
     figure.savefig(place, dpi=110)
 
