@@ -136,7 +136,7 @@ def rows(case: str, seeds: int, method: str, only: Sequence[str]) -> list[dict[s
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", choices=CASES)
+    parser.add_argument("cases", nargs="*", help=", ".join(CASES))
     parser.add_argument("--students", nargs="+", default=["tide", "itransformer"])
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--seeds", type=int, default=1)

@@ -36,8 +36,9 @@ def laid_out(distilled: Synthetic, layout: Layout) -> pd.DataFrame:
 def _targets(distilled: Synthetic) -> np.ndarray:
     """Those of the channels [N, M, C] that are forecast, in original units."""
     own = distilled.info.data.covariates
-    pooled = own is None or distilled.info.settings.channels is not None
-    return distilled.original if pooled else distilled.original[..., : own.targets]
+    if own is None or distilled.info.settings.channels is not None:
+        return distilled.original
+    return distilled.original[..., : own.targets]
 
 
 def _long(distilled: Synthetic, frame: pd.DataFrame, arrange: beside.Arrange) -> pd.DataFrame:

@@ -75,8 +75,9 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
             return keywords(make)
 
         def forward(self, context: Float[Tensor, "B L C"], known: Tensor | None = None) -> Float[Tensor, "B H _"]:
-            network, channels = self.network, context.shape[2]
-            if isinstance(network, neural.Network) and known is not None and self.roles is not None:
+            network: Callable[..., Any] = self.network
+            channels = context.shape[2]
+            if isinstance(self.network, neural.Network) and known is not None and self.roles is not None:
                 channels = self.roles._replace(known=0).within(channels).targets
                 network = partial(network, known=known, roles=self.roles)
             elif known is not None:
