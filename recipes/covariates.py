@@ -107,7 +107,7 @@ def draw(place: Path, method: str) -> None:
         axes.plot(own, style, label=label)
         print(label, "correlates with the real season by", np.corrcoef(own, truth)[0, 1].round(2))
     axes.set(xlabel="month", ylabel="season, scaled units", xticks=range(1, 13))
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(place, dpi=110)
 
 
