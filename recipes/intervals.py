@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hdt.evaluation.figures import _color
-from hdt.evaluation.protocol import Evaluator, noise_of
+from hdt.evaluation.protocol import Evaluator
+from hdt.evaluation.scores import noise_of
 from hdt.maths.residuals import Scatter
 from hdt.maths.windows import spread, windows
 from hdt.run.distilled import Distilled

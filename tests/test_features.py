@@ -11,7 +11,8 @@ import torch
 
 from hdt.maths.blocks import Blocks
 from hdt.objective import Problem
-from hdt.objective.wiener import Views, Wiener
+from hdt.objective.views import Views
+from hdt.objective.wiener import Wiener
 from hdt.training import features
 from hdt.training.features import Relu, learned, pool, random_relu
 

@@ -16,7 +16,8 @@ from conftest import Result, refused
 from torch import nn
 
 import hdt
-from hdt.students import STUDENTS, Training, build, wrapped
+from hdt.maths.joint import Roles
+from hdt.students import STUDENTS, Student, Training, build, wrapped
 
 warnings.filterwarnings("ignore")
 models = pytest.importorskip(
@@ -69,6 +70,44 @@ def test_evaluate_takes_them(run: Run, csv: Path, monkeypatch: pytest.MonkeyPatc
     words = ("evaluate", "r", "--seeds", 1, "--json", "--student")
     refused(run(*words, "neuralforecast:DeepAR"), "DeepAR forecasts step by step; train it with NeuralForecast.fit")
     refused(run(*words, "neuralforecast:Nhits"), r"cannot be imported \(AttributeError")
+
+
+@pytest.mark.parametrize("name", ["NHITS", "TFT"])
+def test_they_are_told_what_is_known_ahead_and_of_the_past(name: str) -> None:
+    student = build(f"neuralforecast:{name}", 24, 6, 3, seed=0, roles=Roles(2, 1, 2)).eval()
+    sees_what_it_may(student)
+    own = build(f"neuralforecast:{name}", 24, 6, 2, seed=0, roles=Roles(2, 0, 1, groups=2)).eval()
+    both = torch.randn(1, 30, 4)
+    forecast, other = own.of(both), both.clone()
+    other[:, -1, 3] += 5  # of the second series alone
+    torch.testing.assert_close(own.of(other)[..., 0], forecast[..., 0])
+    assert not torch.equal(own.of(other)[..., 1], forecast[..., 1])
+    assert not build("neuralforecast:TSMixer", 24, 6, 3, seed=0).takes_known
+
+
+def test_a_function_that_makes_one_names_the_columns_itself() -> None:
+    def tide(context: int, horizon: int, channels: int) -> nn.Module:
+        lists = {"futr_exog_list": ["price", "hour"], "hist_exog_list": ["temp"]}
+        return models.TiDE(h=horizon, input_size=context, hidden_size=16, layernorm=False, **lists)
+
+    tide.takes_known = True
+    student = hdt.wrap(tide, "told")(24, 6, 3)
+    student.take(Roles(2, 1, 2))
+    sees_what_it_may(student.eval())
+
+
+def sees_what_it_may(student: Student) -> None:
+    """Of windows of two targets, a column of the past and two known ahead."""
+    both = torch.randn(1, 30, 5)
+    forecast = student.of(both)
+    assert student.takes_known and forecast.shape == (1, 6, 2)
+    for channel, step in ((3, -1), (4, 0), (2, 3)):  # the last step known ahead, the first, the past
+        other = both.clone()
+        other[:, step, channel] += 5
+        assert not torch.equal(student.of(other), forecast), channel
+    other = both.clone()
+    other[:, 24:, :3] += 5  # targets and columns of the past are not seen ahead
+    assert torch.equal(student.of(other), forecast)
 
 
 def test_what_they_need_is_said() -> None:

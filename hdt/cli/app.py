@@ -109,6 +109,10 @@ def distill(
     freq: data.Freq = None,
     resample: data.Resample = None,
     transform: data.Transform = None,
+    known: data.Known = None,
+    past: data.Past = None,
+    static: data.Static = None,
+    calendar: data.Calendar = None,
     recipe: Annotated[Path | None, Option(help="Settings to start from; flags win.", parser=local_path)] = None,
     engine: bench.Engine = "local",
     workers: Annotated[
@@ -133,7 +137,7 @@ def distill(
     data = data or named
     if data is None:
         raise InputError("no data given; name a data set (hdt data ls), a .csv or .parquet path, or a --recipe")
-    flags = {name: value for name, value in context_.params.items() if value is not None and name not in NOT_SETTINGS}
+    flags = {name: v for name, v in context_.params.items() if v not in (None, [], ()) and name not in NOT_SETTINGS}
     words = {"k": "auto", "lam": "auto", "channels": ALL}
     flags |= {name: number_or(word, name, flags[name]) for name, word in words.items() if name in flags}
     if split is not None:

@@ -52,6 +52,10 @@ def compare(
     freq: tables.Freq = None,
     resample: tables.Resample = None,
     transform: tables.Transform = None,
+    known: tables.Known = None,
+    past: tables.Past = None,
+    static: tables.Static = None,
+    calendar: tables.Calendar = None,
     no_validation: NoValidation = False,
     quantiles: Quantiles = False,
     device: Device = "auto",
@@ -76,6 +80,7 @@ def compare(
     named |= {"time_column": time_column, "id_column": id_column, "target_column": target_column}
     named |= {"sep": sep, "decimal": decimal, "dayfirst": dayfirst, "resample": resample}
     named |= {"transform": transform}
+    named |= {"known": known or None, "past": past or None, "static": static or None, "calendar": calendar or None}
     options = parse_options(option)
     foreign = sorted(set(options) & {*signature(compare.compare).parameters, "method", "seed"})
     require(not foreign, f"--option {', '.join(foreign)}: not a setting of a comparison; see its flags with --help")

@@ -29,6 +29,10 @@ MissingCells = Annotated[
 Transform = Annotated[
     str | None, Option(help="Of a table that drifts: none, difference or detrend is undone for what comes back.")
 ]
+Known = Annotated[list[str] | None, Option(help="Column known ahead, such as prices or holidays; repeat for several.")]
+Past = Annotated[list[str] | None, Option(help="Column of which only the past is known, no target; repeat.")]
+Static = Annotated[list[str] | None, Option(help="Column of a long table that is constant in each series; repeat.")]
+Calendar = Annotated[list[str] | None, Option(help="Columns made from the stamps: hour, weekday, year; repeat.")]
 Split = Annotated[str | None, Option("--split", help="Fractions or end rows of train, val, test: 0.7,0.1,0.2.")]
 
 app = typer.Typer(help="List, fetch and describe the benchmark data sets.", no_args_is_help=True)
@@ -73,15 +77,20 @@ def data_info(
     dayfirst: DayFirst = None,
     freq: Freq = None,
     resample: Resample = None,
+    known: Known = None,
+    past: Past = None,
+    static: Static = None,
+    calendar: Calendar = None,
     as_json: AsJson = False,
 ) -> None:
     """Origin, licence, borders and columns of a data set or file."""
     from hdt.data import datasets, registry
 
-    known = registry.find(data)
+    entry = registry.find(data)
     panel = datasets.load(
         data, time_column=time_column, id_column=id_column, target_column=target_column, sep=sep, decimal=decimal,
-        dayfirst=dayfirst, freq=freq, resample=resample, progress=DownloadBar(),
+        dayfirst=dayfirst, freq=freq, resample=resample, known=known, past=past, static=static, calendar=calendar,
+        progress=DownloadBar(),
     )  # fmt: skip
     facts: dict[str, Any] = {
         "name": panel.name, "rows": len(panel.values), "channels": panel.channels, "step": str(panel.step),
@@ -89,10 +98,14 @@ def data_info(
         "borders": "the last windows" if panel.last_windows else list(panel.borders),
         "columns": list(panel.columns), "notices": list(panel.notices),
     }  # fmt: skip
-    if known:
+    if panel.covariates:
+        own = panel.covariates
+        facts["columns"] = list(panel.columns[: own.targets])
+        facts |= {"known": list(own.names), "past": list(own.past), "static": list(own.static)}
+    if entry:
         facts |= {
-            "about": known.about, "licence": known.licence, "sources": [source.url for source in known.sources],
-            "context": known.context, "horizon": known.horizon, "length": known.length,
+            "about": entry.about, "licence": entry.licence, "sources": [source.url for source in entry.sources],
+            "context": entry.context, "horizon": entry.horizon, "length": entry.length,
         }  # fmt: skip
     if as_json:
         return print_json(facts)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from hdt.data import delimited
 from hdt.data.registry import REGISTRY, Dataset, Source, find
+from hdt.data.roles import ROLES, names_of, with_roles
 from hdt.data.series import Missing, Panel
 from hdt.data.stored import stored
 from hdt.system.errors import InputError, first_line, require
@@ -27,9 +28,11 @@ from hdt.system.machine import memory_mb
 LOAD_DEFAULTS: dict[str, Any] = {
     "time_column": None, "id_column": None, "target_column": None, "sep": None, "decimal": None, "dayfirst": None,
     "freq": None, "resample": None, "missing": "auto", "split": None, "transform": "none",
+    "known": None, "past": None, "static": None, "calendar": None,
 }  # fmt: skip
 
-
+# of Panel.from_frame, the rest is of read_frame
+PANEL = ("split", "missing", "transform", "notices", "source", "load_options")
 Read = TypeVar("Read")
 
 
@@ -57,6 +60,10 @@ def load(
     split: Sequence[float] | Sequence[int] | None = None,
     missing: Missing = "auto",
     transform: str = "none",
+    known: str | Sequence[str] | None = None,
+    past: str | Sequence[str] | None = None,
+    static: str | Sequence[str] | None = None,
+    calendar: str | Sequence[str] | None = None,
     progress: DownloadProgress | None = None,
 ) -> Panel:
     """A registry name, a path, or a frame → Panel.
@@ -75,8 +82,10 @@ def load(
     of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate``
     or ``error``; masked cells are filled where a window needs them and never counted in an error
     (:mod:`hdt.data.missing`). ``transform`` is ``none``, ``difference`` or ``detrend`` (:mod:`hdt.data.transform`).
-    Raises
-    :class:`hdt.system.errors.InputError` with the offending place.
+    Columns named in ``known`` are known ahead, those in ``past`` are not, and ``static`` ones of a long table are
+    constant in each series: none of them is a target (docs/tasks/covariates.md); ``calendar`` adds columns made from
+    the stamps, ``hour``, ``weekday`` and ``year``. Raises :class:`hdt.system.errors.InputError` with the offending
+    place.
     """
     _check(split, time_column=time_column, id_column=id_column, target_column=target_column)
     given: dict[str, Any] = {
@@ -87,9 +96,12 @@ def load(
     delimited.check_options(sep, decimal)
     require(dayfirst in (None, True, False), f"dayfirst={dayfirst!r}: expected true or false")
     options = {name: value for name, value in given.items() if value is not None and value != LOAD_DEFAULTS[name]}
+    wanted = zip(ROLES, (known, past, static, calendar), strict=True)
+    roles = {role: names_of(role, names) for role, names in wanted if names}
     reading = {name: value for name, value in options.items() if name not in ("sep", "decimal")}
+    options |= roles
     if not isinstance(data, str | Path):
-        return Panel.from_frame(data, load_options=options, **reading)
+        return _panel(data, "frame", roles, load_options=options, **reading)
     name = str(data)
     require("://" not in name, f"{name}: addresses are not read; download the file and give its path")
     entry, path = find(name), Path(data)
@@ -100,7 +112,7 @@ def load(
     elif not path.exists() and path.suffix == "" and len(path.parts) == 1:
         raise InputError(f"unknown data set {name!r}; known: {', '.join(REGISTRY)}; or give a .csv or .parquet path")
     else:
-        files = None if {"id_column", "target_column"} & reading.keys() else stored(path)
+        files = None if {"id_column", "target_column", *roles} & options.keys() else stored(path)
         if files is not None and not {"freq", "resample", "transform"} & reading.keys():
             return Panel.from_files(files, source=name, load_options=options, **reading)
         have, need = memory_mb(), 0 if files is None else 3 * 8 * len(files) * len(files.numbers) / 2**20
@@ -111,7 +123,17 @@ def load(
         )
         frame, notices = read_table(path, sep, decimal, time_column)
         name, source = path.name, name
-    return Panel.from_frame(frame, name=name, notices=notices, source=source, load_options=options, **reading)
+    return _panel(frame, name, roles, notices=notices, source=source, load_options=options, **reading)
+
+
+def _panel(frame: Any, name: str, roles: dict[str, list[str]], **given: Any) -> Panel:
+    """The panel of a frame, with columns in their roles, if there are any."""
+    if not roles:
+        return Panel.from_frame(frame, name=name, **given)
+    alike = given.get("transform", "none") == "none"
+    require(alike, f"{name}: --transform is for tables without covariates; leave one of the two out")
+    how = {key: value for key, value in given.items() if key not in PANEL}
+    return with_roles(frame, name, lambda table: Panel.from_frame(table, name=name, **given), roles, **how)
 
 
 def _check(split: Any, **columns: Any) -> None:

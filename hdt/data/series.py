@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hdt.data.borders import end_rows
+from hdt.data.covariates import Covariates
 from hdt.data.frames import in_range, read_frame
 from hdt.data.layout import Layout
 from hdt.data.missing import POLICIES, Filled, fill
@@ -65,6 +66,7 @@ class Panel:
     last_windows: bool = False
     fixed: Scaler | None = None
     transform: str = "none"
+    covariates: Covariates | None = None  # beside the targets
 
     @classmethod
     def from_frame(
@@ -175,9 +177,7 @@ class Panel:
     @property
     def notices(self) -> tuple[str, ...]:
         """What was chosen, left out and filled in reading the table and its training part, one line each."""
-        if self.last_windows:
-            return self.read
-        return (*self.read, *self.survey.notes)
+        return self.read if self.last_windows else (*self.read, *self.survey.notes)
 
     @property
     def scaler(self) -> Scaler:
@@ -236,9 +236,8 @@ class Panel:
         values = self.original(part, channels, gaps)
         for before in reversed(PARTS[: PARTS.index(part)]):
             missing = self.rows(part).stop - self.rows(part).start + context - len(values)
-            values = (
-                np.concatenate([self.original(before, channels, gaps)[-missing:], values]) if missing > 0 else values
-            )
+            if missing > 0:
+                values = np.concatenate([self.original(before, channels, gaps)[-missing:], values])
         known = (
             self.fixed is not None or "survey" in vars(self) or not self.stored
         )  # else a look at some columns is not worth a pass over all
@@ -254,7 +253,9 @@ class Panel:
     def sha256(self) -> str:
         """Fingerprint of what all parts are made of: values in original units, borders, the policy for missing ones."""
         fixed = [] if self.fixed is None else [self.fixed.mean.tolist(), self.fixed.std.tolist()]
-        facts = [self.values.shape, self.borders, self.missing, *fixed, *([self.transform] * (self.plain is not self))]
+        fixed += [] if self.plain is self else [self.transform]
+        beside = [] if self.covariates is None else self.covariates.identity
+        facts = [self.values.shape, self.borders, self.missing, *fixed, *beside]
         if isinstance(self.values, Stored):
             return digest([*facts, self.values.identity])
         found = hashlib.sha256(digest(facts).encode())

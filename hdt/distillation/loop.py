@@ -15,6 +15,7 @@ from torch import Tensor
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
 from hdt.maths.blocks import Blocks, Real, dense, evenly, long_enough, select
+from hdt.maths.joint import Roles, stretch
 from hdt.objective import OBJECTIVES, Known, Objective, Problem, Scored, Sums
 from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series
@@ -32,7 +33,7 @@ class Outcome(NamedTuple):
 
     All tensors are on the CPU; ``mask`` is None for objectives that do not choose harmonics; ``chosen`` holds
     what was read from the data: hyperparameters given as ``auto`` or left open; ``sums`` are those of
-    :class:`hdt.objective.Known`.
+    :class:`hdt.objective.Known`, ``row`` is the real one from which on the columns known ahead are its own.
     """
 
     params: Params
@@ -43,6 +44,14 @@ class Outcome(NamedTuple):
     seconds: float
     chosen: dict[str, int | float]
     sums: Sums | None = None
+    row: int | None = None
+
+
+class Beside(NamedTuple):
+    """What the real training part [T, C] holds beside targets: the columns known ahead [T, G·K], scaled, and roles."""
+
+    known: Float[Tensor, "T GK"]
+    roles: Roles
 
 
 class Since(NamedTuple):
@@ -60,6 +69,7 @@ class Begun(NamedTuple):
     known: Known
     params: Params
     started: Float[Tensor, "N M C"]
+    row: int | None = None
 
 
 def objective_of(settings: Settings) -> Objective:
@@ -75,10 +85,11 @@ def typical(series: Real, settings: Settings) -> Float[Tensor, "T_common C_p"]:
     return select(series, long if settings.channels is None else evenly(long))
 
 
-def _identified(series: Real, settings: Settings) -> tuple[Any, list[Tensor]]:
+def _identified(series: Real, settings: Settings, beside: Beside | None) -> tuple[Any, list[Tensor]]:
     """The facts and arrays that decide a distillation."""
-    facts = settings.model_dump(mode="json")
-    return ([facts, series.key()], []) if isinstance(series, Blocks) else (facts, [series])
+    facts: Any = settings.model_dump(mode="json")
+    facts, more = (facts, []) if beside is None else ([facts, beside.roles], [beside.known])
+    return ([facts, series.key()], more) if isinstance(series, Blocks) else (facts, [series, *more])
 
 
 def _check_shape(parameterization: Parameterization, params: Params, started: Float[Tensor, "N M C"]) -> None:
@@ -104,7 +115,15 @@ def _checked(objective: Objective, scored: Any) -> Scored:
     return scored
 
 
-def _begin(series: Real, settings: Settings, objective: Objective, generator: torch.Generator) -> Begun:
+def _stretch(made: Float[Tensor, "N M C"], series: Real, settings: Settings, beside: Beside) -> tuple[int, Tensor]:
+    """The row from which on the real columns known ahead are those of a synthetic series; and all real channels."""
+    every = torch.cat([dense(series), beside.known.to(series.device)], dim=1)
+    return stretch(made, every, beside.roles, settings.channels is not None), every
+
+
+def _begin(
+    series: Real, settings: Settings, objective: Objective, generator: torch.Generator, beside: Beside | None
+) -> Begun:
     size = Size(settings.sequences, settings.length, settings.channels or series.shape[1])
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(typical(series, settings), generator)
@@ -114,7 +133,11 @@ def _begin(series: Real, settings: Settings, objective: Objective, generator: to
     started = starting_series(settings.start, drawn, parameterization.instances(), settings.length, generator, power)
     params = parameterization.encode(started)
     _check_shape(parameterization, params, started)
-    return Begun(parameterization, known, params, started)
+    if beside is None or not objective.joins:
+        return Begun(parameterization, known, params, started)
+    row, every = _stretch(started, series, settings, beside) if beside.roles.known else (None, dense(series))
+    own = every[:, series.shape[1] :][row or 0 :][: settings.length]
+    return Begun(parameterization, objective.join(known, every, beside.roles, own), params, started, row)
 
 
 def _go_on(series: Float[Tensor, "T C"], settings: Settings, objective: Objective, since: Since) -> Begun:
@@ -133,6 +156,7 @@ def optimise(
     watch: WatchIteration | None = None,
     checkpoint: Path | None = None,
     since: Since | None = None,
+    beside: Beside | None = None,
 ) -> Outcome:
     """Distil the scaled training part ``series`` as ``settings`` say.
 
@@ -140,7 +164,9 @@ def optimise(
     iterations, terms). Every ``KEEP_SECONDS`` all that is needed to go on is kept in the file ``checkpoint``, from
     which the same distillation goes on, to the same bytes; the caller removes it. With ``since``, where a distillation
     of the rows before stood, ``series`` is what :meth:`hdt.objective.Objective.extend` takes, and nothing else of those
-    rows is needed; there is no checkpoint then. ``seconds`` counts everything,
+    rows is needed; there is no checkpoint then. With ``beside`` the series is given the stamps of a real stretch, and
+    agrees with what is known of it: where the objective joins them from the start, else chosen at the end. ``seconds``
+    counts everything,
     expert trainings included even when they came from the cache, but not
     what the cache knows of a table in files. Equal settings and data give equal bytes on one
     machine with an equal number of threads. Raises :class:`hdt.system.errors.InputError` when the loss stops being
@@ -151,16 +177,16 @@ def optimise(
     generator = torch.Generator().manual_seed(settings.seed)
     objective = objective_of(settings)
     if since is None:
-        begun = _begin(series, settings, objective, generator)
+        begun = _begin(series, settings, objective, generator, beside)
     else:
         begun = _go_on(dense(series), settings, objective, since)
-    parameterization, known, params, started = begun
+    parameterization, known, params, started, row = begun
     channels = partition(started.shape[2], settings.channel_batch, generator)
     groups = [Group(parameterization, params, index) for index in channels]
     with torch.no_grad():
         state = objective.initial(known, started)
     code: list[type | str] = [type(objective), type(parameterization), __name__]
-    key = "" if checkpoint is None else fingerprint(*_identified(series, settings), code)
+    key = "" if checkpoint is None else fingerprint(*_identified(series, settings, beside), code)
     stored = checkpoints.kept(checkpoint, key)
     if stored is not None:
         state = {name: tensor.to(series.device) for name, tensor in stored["state"].items()}
@@ -220,7 +246,9 @@ def optimise(
         bool(decoded.isfinite().all()),
         f"the last step left values that are not finite; lower --learning-rate (now {settings.learning_rate:g})",
     )
+    if beside is not None and beside.roles.known and row is None:
+        row = _stretch(decoded, series, settings, beside)[0]
     mask = None if known.mask is None else known.mask.cpu()
     seconds = earlier + time.perf_counter() - clock + known.saved_seconds
     chosen = {**(since.chosen if since else {}), **parameterization.chosen, **objective.chosen(known, state)}
-    return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen, known.sums)
+    return Outcome(final, decoded, started.cpu(), mask, history, seconds, chosen, known.sums, row)

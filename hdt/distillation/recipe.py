@@ -15,6 +15,7 @@ from hdt.system.errors import InputError, require
 from hdt.system.options import FLAG
 from hdt.system.yaml12 import Dumper, read_yaml
 
+REPEATED = ("known", "past", "static", "calendar")  # flags that are given once for every column
 NAMED = ("method", "length", "context", "horizon", "seed")  # said in every command
 
 
@@ -98,6 +99,9 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
     for name, value in load_options.items():
         if name == "dayfirst":
             words.append("--dayfirst" if value else "--monthfirst")
+            continue
+        if name in REPEATED:
+            words += [word for column in value for word in (f"--{name}", str(column))]
             continue
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         words += [f"--{name.replace('_', '-')}", text]

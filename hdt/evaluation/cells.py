@@ -17,8 +17,8 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.distillation import config
-from hdt.evaluation.protocol import Evaluator, WatchTraining, noise_of
-from hdt.evaluation.scores import Score, cached
+from hdt.evaluation.protocol import Evaluator, WatchTraining
+from hdt.evaluation.scores import Score, cached, noise_of
 from hdt.run import produce
 from hdt.run.distilled import Distilled
 from hdt.system.errors import InputError, require
@@ -103,7 +103,7 @@ def measure(evaluator: Evaluator, cell: Cell, distilled: Distilled | None) -> Sc
     info = distilled.info
     noise = noise_of(distilled) if evaluator.quantiles else None
     return {
-        **evaluator.score(cell.student, distilled.values, cell.seed, noise),
+        **evaluator.score(cell.student, distilled.seen, cell.seed, noise),
         "floats": info.floats + (info.noise_floats if evaluator.quantiles else 0),
         "distill_seconds": info.seconds,
         "distance_nearest": info.distance.nearest,

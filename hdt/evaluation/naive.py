@@ -20,13 +20,18 @@ NAIVE = (LAST_VALUE, LAST_SEASON)
 SEASON_WITHIN = 1024  # steps: two seasons fit
 
 
+def targets(panel: Panel) -> slice:
+    """The channels that are forecast."""
+    return slice(None if panel.covariates is None else panel.covariates.targets)
+
+
 def season_of(panel: Panel) -> int | None:
     """The dominant period of the training part in steps, at most half of ``SEASON_WITHIN``; None without a peak.
 
     Of series of unequal length, the half that is longest tells, from where all of it has begun.
     """
     panel = panel.plain
-    values = panel.part("train")
+    values = panel.part("train")[:, targets(panel)]
     if panel.starts is not None:
         long = panel.starts <= np.median(panel.starts)
         values = values[panel.starts[long].max() :, long]
@@ -40,7 +45,7 @@ def scale(panel: Panel) -> np.ndarray:
     Pairs of which both values were observed count.
     """
     panel = panel.plain
-    train, season = panel.part("train", gaps=True), season_of(panel) or 1
+    train, season = panel.part("train", gaps=True)[:, targets(panel)], season_of(panel) or 1
     gaps = np.abs(train[season:] - train[:-season])
     begun = np.isfinite(gaps)  # and observed
     with np.errstate(invalid="ignore", divide="ignore"):  # of a series shorter than a season
@@ -82,14 +87,15 @@ def score(panel: Panel, kind: str, horizon: int) -> dict[str, float] | None:
     if season is None:
         return None
     parts: tuple[Part, ...] = ("val", "test")
-    found = {part: panel.part(part, context=season) for part in parts}
+    own = targets(panel)
+    found = {part: panel.part(part, context=season)[:, own] for part in parts}
     starts = (panel.borders[0], panel.borders[1])
     whole = [len(found[p]) == panel.borders[n + 1] - starts[n] + season for n, p in enumerate(parts)]
     whole += [bool(np.isfinite(values).all()) for values in found.values()]
     if not all(whole) or any(len(values) < season + horizon for values in found.values()):
         return None
     masked = [part for part in parts if panel.filled(part).gaps is not None]
-    observed = {part: panel.part(part, context=season, gaps=True) for part in masked}
+    observed = {part: panel.part(part, context=season, gaps=True)[:, own] for part in masked}
     squared, absolute = errors(found["test"], season, horizon, observed.get("test"))
     validation = errors(found["val"], season, horizon, observed.get("val"))
     return {

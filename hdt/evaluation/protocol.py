@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
-from hdt.evaluation.scores import Score, cached, summary, to_full
+from hdt.evaluation.channels import cut, cut_one, plain, roles_for, scaled_part
+from hdt.evaluation.scores import Score, cached, noise_of, summary, to_full
 from hdt.maths.residuals import Scatter
 from hdt.maths.windows import Gappy, Seen
+from hdt.run import beside
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
-from hdt.run.synthetic import Synthetic
 from hdt.start import random_set
 from hdt.students import STUDENTS, Student, Training, Ways, build, shuffles
 from hdt.students.quantiles import Quantiles, build_quantiles, check_quantiles
-from hdt.system.errors import InputError, require
+from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import cache_folder, device_of, memory_refusal, sample
 from hdt.training.errors import errors_by_series, mean_size, spread_errors
@@ -55,6 +56,8 @@ class Evaluator:
     beside it.
 
     Series of unequal length share no time: every one, real or synthetic, is a sequence of its own with one channel.
+    Columns known ahead are the last channels of ``train``, ``val`` and ``test``; a student sees those of its kind
+    (:class:`hdt.students.Student`), and is scored on the targets.
     Students train on what fills masked cells, for leaving them out made full data worse (recipes/README.md), and are
     scored on what was observed. Of a panel whose values stay in files, a sample of channels
     (:func:`hdt.system.machine.sample`) trains and scores in place of all, and a warning says so.
@@ -67,17 +70,15 @@ class Evaluator:
         self, panel: Panel, context: int, horizon: int, *, device: str = "auto", validation: bool = True,
         quantiles: bool = False,
     ):  # fmt: skip
-        require(
-            not quantiles or panel.transform == "none",
-            f"--quantiles: {panel.name} was transformed (--transform {panel.transform}), and quantiles of what that "
-            "leaves are not those of the table; distil it without",
-        )
+        if quantiles:
+            plain(panel)
         self.panel, self.context, self.horizon = panel.sampled(), context, horizon
         self.whole = panel.channels
         if panel.stored:
             warnings.warn(f"{panel.name}: {self.panel.read[-1]}", stacklevel=2)
         self.validation, self.quantiles = validation, quantiles
         self.device = device_of(device)
+        self.roles = beside.roles(self.panel)
         parts: tuple[Part, ...] = ("train", "val", "test")
         tables = [scaled_part(self.panel, part, context, horizon).to(self.device) for part in parts]
         self.train = tables[0]
@@ -124,7 +125,8 @@ class Evaluator:
         """
         best, network, seconds = math.inf, None, 0.0
         series = self.seen(series)
-        ways = Ways(self.trainings(student), self.validation and shuffles(student, series))
+        mixed = self.validation and roles_for(student, self.roles) is None and shuffles(student, series)
+        ways = Ways(self.trainings(student), mixed)
         for training in ways:
             try:
                 running = Running(last=not self.validation)
@@ -148,10 +150,12 @@ class Evaluator:
 
         Raises :class:`hdt.training.loop.Diverged`.
         """
-        series = self.seen(series)
-        make = build_quantiles if self.quantiles else build
-        network = make(student, self.context, self.horizon, series.shape[-1], seed, **(keywords or {})).to(self.device)
-        return network, fit(network, series, self.val, seed, training, running, noise)
+        series, roles = self.seen(series), roles_for(student, self.roles)
+        series = cut_one(series, student, self.roles)
+        channels = series.shape[-1] if roles is None else roles.within(series.shape[-1]).learned
+        make = build_quantiles if self.quantiles else partial(build, roles=roles)
+        network = make(student, self.context, self.horizon, channels, seed, **(keywords or {})).to(self.device)
+        return network, fit(network, series, cut(self.val, student, self.roles), seed, training, running, noise)
 
     def seen(self, series: Float[Tensor, "N M C"] | np.ndarray) -> Float[Tensor, "N_s M C_s"]:
         """A training series as students see it: on the device, sampled channels only, each alone if lengths differ."""
@@ -162,7 +166,8 @@ class Evaluator:
 
     def test_errors(self, network: Student) -> Score:
         """``mse``, ``mae`` and ``mase`` over the test part; of quantiles also :class:`hdt.training.errors.Spread`."""
-        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, self.test))
+        test = cut(self.test, type(network).name, self.roles)
+        squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, test))
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
         found = {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
         return found | (spread_errors(network, self.test)._asdict() if isinstance(network, Quantiles) else {})
@@ -174,6 +179,11 @@ class Evaluator:
     def full_file(self, student: str, seed: int) -> Path:
         """Where that is kept."""
         return cache_folder() / "evaluations" / f"full-{self.key(student, seed)}.json"
+
+    def segments(self, sequences: int, length: int, channels: int | None, seed: int) -> Tensor:
+        """Random real segments in the shape of a synthetic set, with their covariates."""
+        known = 0 if self.roles is None else self.roles.known * self.roles.groups
+        return random_set(self.train, sequences, length, channels, seed, known)
 
     def score_naive(self, kind: str) -> Score | None:
         """The same for a naive forecast, ``last value`` or ``last season``; None where there is no season.
@@ -193,36 +203,6 @@ class Evaluator:
         facts += ["quantiles"] if self.quantiles else []
         ways = [asdict(way) for way in self.trainings(student)]
         return fingerprint([*facts, ways], code=[STUDENTS[student], __name__, Panel])
-
-
-def scaled_part(panel: Panel, part: Part, context: int, horizon: int, gaps: bool = False) -> Float[Tensor, "T C"]:
-    """One part in scaled units, float32, with the context before it; refused when it holds no window. With ``gaps``,
-    masked cells are NaN."""
-    values = panel.part(part, context=0 if part == "train" else context, dtype=np.float32, gaps=gaps)
-    size = context + horizon
-    require(
-        len(values) >= size,
-        f"{panel.name}: the {part} part has {len(values)} rows (context included), fewer than context + "
-        f"horizon = {size}; choose another --split",
-    )
-    return torch.from_numpy(values)
-
-
-def noise_of(distilled: Synthetic) -> Scatter | None:
-    """What horizons of a set lack for students with quantiles to learn how uncertain they are; real ones lack nothing.
-
-    Raises :class:`hdt.system.errors.InputError` for a run that was made before it was stored.
-    """
-    info = distilled.info
-    if info.settings.objective == "none":
-        return None
-    if info.noise is None:
-        raise InputError(
-            f"{info.data.name}: this run was made by an older hdt, which stored no noise of horizons; distil it again "
-            "for --quantiles"
-        )
-    levels, shape = torch.tensor(info.noise.levels), torch.tensor(info.noise.shape)
-    return Scatter(info.noise.unit * levels, shape)
 
 
 def check(students: Sequence[str], seeds: int, quantiles: bool = False) -> None:
@@ -280,9 +260,9 @@ def evaluate(
                 if watch is not None:
                     watch(f"{student} on {trained_on}, seed {seed}", done, total)
                 if trained_on == "distilled":
-                    scores.append(evaluator.score(student, distilled.values, seed, noise))
+                    scores.append(evaluator.score(student, distilled.seen, seed, noise))
                 elif trained_on == "random":
-                    segments = random_set(evaluator.train, sequences, length, info.settings.channels, seed)
+                    segments = evaluator.segments(sequences, length, info.settings.channels, seed)
                     scores.append(evaluator.score(student, segments, seed))
                 else:
                     scores.append(evaluator.score_full(student, seed))

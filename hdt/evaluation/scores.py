@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from pydantic import TypeAdapter
 
+from hdt.maths.residuals import Scatter
+from hdt.run.synthetic import Synthetic
+from hdt.system.errors import InputError
 from hdt.system.folders import replacing
 
 Score = dict[str, float]
@@ -85,3 +89,20 @@ def readable(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
             cells = [mse, mae, "" if row.get("mase") is None else f"{row['mase']:.2f}", f"{row['ratio_to_full']:.2f}×"]
         lines.append([row["student"], row["trained_on"], *cells, f"{row['train_seconds']:.1f} s"])
     return ["student", "trained on", *headings, "training"], lines
+
+
+def noise_of(distilled: Synthetic) -> Scatter | None:
+    """What horizons of a set lack for students with quantiles to learn how uncertain they are; real ones lack nothing.
+
+    Raises :class:`hdt.system.errors.InputError` for a run that was made before it was stored.
+    """
+    info = distilled.info
+    if info.settings.objective == "none":
+        return None
+    if info.noise is None:
+        raise InputError(
+            f"{info.data.name}: this run was made by an older hdt, which stored no noise of horizons; distil it again "
+            "for --quantiles"
+        )
+    levels, shape = torch.tensor(info.noise.levels), torch.tensor(info.noise.shape)
+    return Scatter(info.noise.unit * levels, shape)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hdt.maths.joint import Roles
 from hdt.system.parts import Part
 
 SHARE = 4  # of its windows, which overlap, a group of channels looks at one in so many
@@ -85,12 +86,14 @@ class Objective(Part, ABC, Generic[K]):
     windows of any channel alike, so that there may be fewer synthetic than real channels. ``backbone``: the student
     whose gradients, trajectories or features it matches, unless another is asked for. ``by_blocks``: whether
     :meth:`prepare` takes the real series block by block (:class:`hdt.maths.blocks.Blocks`), so that channels may be of
-    unequal length and need not fit into memory together; others get one dense table.
+    unequal length and need not fit into memory together; others get one dense table. ``joins``: whether it matches
+    targets together with what is known beside them (:meth:`join`).
     """
 
     pools_channels: ClassVar[bool] = True
     backbone: ClassVar[str] = "dlinear"
     by_blocks: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
 
     def __init__(self, options: Any, problem: Problem) -> None:
         self.options, self.problem = options, problem
@@ -111,6 +114,11 @@ class Objective(Part, ABC, Generic[K]):
         ``series`` [T, C] begins with the last L+H−1 rows behind ``sums``, so that windows across the border are
         there. Only for objectives that are not :meth:`fixed`.
         """
+        raise NotImplementedError
+
+    def join(self, known: K, series: Any, roles: Roles, stretch: Any) -> K:
+        """What it knows with covariates, where it ``joins``: ``series`` [T, C_all] are the real channels in the order
+        of ``roles``, ``stretch`` [M, G·K] the columns known ahead of the synthetic series."""
         raise NotImplementedError
 
     def restrict(self, known: K, channels: Int[Tensor, " g"]) -> K:

@@ -48,7 +48,8 @@ from hdt.maths.blocks import Real, groups, starts, summed
 from hdt.maths.hypergradients import hypergradients
 from hdt.maths.moments import Moments
 from hdt.objective.contract import BYTES, COPIES, Scored, State
-from hdt.objective.wiener import Views, Wiener, WienerOptions
+from hdt.objective.views import Views
+from hdt.objective.wiener import Wiener, WienerOptions
 from hdt.system.errors import require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.options import SIZE

@@ -18,6 +18,9 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
   ``feature_steps`` they are those of networks that began random and learned on real windows for so many steps
   (:mod:`hdt.training.features`), which helps on some sets and not on others (recipes/LOG.md).
 
+With covariates there is a fourth view, φ = (x − x̄, z, 1), z what is known beside the target (:mod:`hdt.maths.joint`):
+of synthetic windows the columns known ahead are those of a real stretch of time, so that values agree with its stamps.
+
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
 the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
 become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) does with experts.
@@ -26,8 +29,8 @@ become forecasts, in closed form what CondTSF's value update (arXiv 2406.02131) 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,9 +39,11 @@ from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
-from hdt.maths.moments import Features, Moments
+from hdt.maths.joint import Roles, joint
+from hdt.maths.moments import Moments
 from hdt.maths.windows import some_windows, windows
-from hdt.objective.contract import SHARE, Known, Objective, Scored, State, Sums, Terms
+from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
+from hdt.objective.views import Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
@@ -47,6 +52,7 @@ from hdt.system.parts import Method
 from hdt.training.features import Relu, centred, learned, numbers, random_relu
 
 ENOUGH = 400  # windows of a sequence in an iteration; of more, which overlap, it looks at others each time
+BESIDE = 3.0  # chosen on the validation parts of ERCOT and co2 (recipes/LOG.md)
 
 
 class WienerOptions(Options):
@@ -62,47 +68,7 @@ class WienerOptions(Options):
     draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
     feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
-
-
-class View(NamedTuple):
-    """Features of windows [B, L+H] with the real moments they have, as means; ``weight`` in the loss."""
-
-    name: str
-    weight: float
-    features: Features
-    real: Moments
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views(Known):
-    """The linear views, which every iteration looks at, and those of random features, one of which it draws.
-
-    Of synthetic windows it looks at one in ``share``.
-    """
-
-    linear: Sequence[View]
-    random: Sequence[View]
-    share: int = 1
-
-
-@dataclass(frozen=True)
-class Statistic:
-    """All that the views need of some channels: it adds over channels, and over rows after ``begun`` known windows."""
-
-    context: int
-    horizon: int
-    drawn: Sequence[Relu]
-    stride: int
-    begun: int = 0
-
-    def __call__(self, own: Float[Tensor, "rows g"]) -> list[Tensor]:
-        first, change, sums, count = moments.lags(own, self.context + self.horizon)
-        found = [first, moments.half(change), sums, count]
-        for draw, features in enumerate(self.drawn):
-            offset = (draw * self.stride // len(self.drawn) - self.begun) % self.stride
-            own_moments = moments.stream(own, self.context, self.horizon, features, self.stride, offset).tensors()
-            found += [moments.half(own_moments[0]), *own_moments[1:]]
-        return found
+    beside: float | None = Field(None, ge=0, description=f"weight of the view with covariates; by default {BESIDE:g}")
 
 
 class Wiener(Objective[Views]):
@@ -110,6 +76,7 @@ class Wiener(Objective[Views]):
 
     name = "wiener"
     by_blocks = True
+    joins = True
     Options: ClassVar[type[WienerOptions]] = WienerOptions
     citation = """@software{hdt_wiener,
   title = {hdt: the Wiener objective for time series distillation},
@@ -184,6 +151,10 @@ class Wiener(Objective[Views]):
         ]
         return Views(linear=linear, random=random, sums=sums)
 
+    def join(self, known: Views, series: Float[Tensor, "T C"], roles: Roles, stretch: Float[Tensor, "M GK"]) -> Views:
+        context, horizon, most = self.problem.context, self.problem.horizon, self.options.most_windows
+        return replace(known, joint=joint(series, roles, context, horizon, stretch, most), sums=None)
+
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
         return replace(known, share=SHARE)
 
@@ -194,14 +165,11 @@ class Wiener(Objective[Views]):
         terms: Terms = {}
         for view in [*known.linear, *(known.random[i] for i in chosen)]:
             own = moments.window_moments([view.features(flat)]).means().double()
-            weights = self.student(own)
-            error = view.real.loss(weights) / view.real.target
-            total = total + view.weight * error
-            terms[view.name] = error.detach()
-            if view.name != "raw" and self.options.noise:
-                noise = own.loss(weights) / own.target
-                total = total + view.weight * self.options.noise * noise
-                terms[f"{view.name}_noise"] = noise.detach()
+            total = self.scored(total, terms, view.name, view.weight, view.real, own)
+        if known.joint is not None:
+            weight = BESIDE if self.options.beside is None else self.options.beside
+            own = known.joint.of(synthetic)
+            total = self.scored(total, terms, "beside", weight, known.joint.real, own)
         return Scored(total, terms, state)
 
     def looked_at(
@@ -211,6 +179,16 @@ class Wiener(Objective[Views]):
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
         share = max(known.share, -(-every.shape[1] // ENOUGH))
         return some_windows(every, share, generator).transpose(-1, -2).flatten(0, 2)
+
+    def scored(self, total: Tensor, terms: Terms, name: str, weight: float, real: Moments, own: Moments) -> Tensor:
+        """The total and the terms with those of a view."""
+        weights = self.student(own)
+        error = real.loss(weights) / real.target
+        total, terms[name] = total + weight * error, error.detach()
+        if name != "raw" and self.options.noise:
+            noise = own.loss(weights) / own.target
+            total, terms[f"{name}_noise"] = total + weight * self.options.noise * noise, noise.detach()
+        return total
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""

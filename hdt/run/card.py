@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hdt.distillation import config
-from hdt.run.records import METRICS, PAGE, PARAMS, RECIPE, RUN, SERIES
+from hdt.run.records import METRICS, PAGE, PARAMS, RECIPE, RUN, SERIES, DataInfo
 
 if TYPE_CHECKING:
     from hdt.run.synthetic import Synthetic
@@ -41,8 +41,7 @@ it is not a record of anything that happened.
 {table}
 ## Use
 
-`{SERIES}` holds the series in {units} units. Its time stamps are placeholders: they start at
-the first real stamp and keep its step.
+`{SERIES}` holds the series in {units} units. {_stamps(data)}
 
 ```python
 import hdt
@@ -60,3 +59,12 @@ frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
 {noise}{notices}
 A synthetic series carries statistics of its source: its licence may bind you too.
 """
+
+
+def _stamps(data: DataInfo) -> str:
+    own = data.covariates
+    if own is None or own.first_stamp is None:
+        return "Its time stamps are placeholders: they start at\nthe first real stamp and keep its step."
+    return (
+        f"Its time stamps are those of a\nreal stretch, and so are these columns, known ahead: {', '.join(own.known)}."
+    )

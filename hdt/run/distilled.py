@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from hdt.data.covariates import calendar, calendar_names
 from hdt.data.frames import parse_step
 from hdt.data.layout import Layout
 from hdt.data.series import Panel
@@ -54,7 +55,8 @@ class Distilled(Synthetic):
     def to_frame(self) -> pd.DataFrame:
         """The synthetic series in original units and the caller's layout (M rows, or M·C when long).
 
-        The stamps are placeholders that start at the first real stamp and keep its step. Of several
+        The stamps are placeholders that start at the first real stamp and keep its step; with columns known ahead they
+        are those of the stretch that these are from, and all covariates are columns of the frame. Of several
         sequences, ``load/1`` and ``load/2`` are the first and second of channel ``load``. Fewer synthetic than
         real channels are called ``synthetic_1`` … and stay in scaled units: each stands for all of them.
         """
@@ -85,6 +87,31 @@ class Distilled(Synthetic):
         """:meth:`to_frame` with one column per channel and a DatetimeIndex, whatever the caller's layout."""
         return interchange.laid_out(self, replace(self._layout, kind="wide", **PLAIN))
 
+    def to_static(self, *, joined: bool = False) -> pd.DataFrame:
+        """The static columns, a row per ``unique_id`` of :meth:`to_long`: neuralforecast's ``static_df``.
+
+        Raises :class:`InputError` for a run without any.
+        """
+        own = self.info.data.covariates
+        if own is None or not own.static:
+            raise InputError(f"{self.info.data.name}: this run has no static columns; distil with --static COLUMN")
+        rows = self.to_long(joined=joined).drop_duplicates("unique_id")
+        return rows[["unique_id", *own.static]].reset_index(drop=True)
+
+    @property
+    def exogenous(self) -> dict[str, list[str]]:
+        """The columns of :meth:`to_long` by role, as models of neuralforecast take them."""
+        own = self.info.data.covariates
+        known, past, static = ([], [], []) if own is None else (own.known, own.past, list(own.static))
+        return {"futr_exog_list": known, "hist_exog_list": past, "stat_exog_list": static}
+
+    def with_calendar(self, frame: pd.DataFrame, time_column: str = "ds") -> pd.DataFrame:
+        """A frame of stamps, such as the future of a forecast, with the calendar columns that this run has."""
+        own = self.info.data.covariates
+        cycles = own.calendar if own else []
+        made = calendar(pd.DatetimeIndex(frame[time_column]), cycles)
+        return frame.assign(**dict(zip(calendar_names(cycles), made.T, strict=True)))
+
     def to_torch(self, context: int | None = None, horizon: int | None = None) -> WindowDataset:
         """A torch Dataset of (context [L, C], horizon [H, C]) pairs, float32 in scaled units.
 
@@ -105,7 +132,8 @@ class Distilled(Synthetic):
 
         Raises :class:`InputError` when gluonts is not installed.
         """
-        return interchange.to_gluonts(self.to_wide(), self.info.data.step)
+        wide = self.to_wide()
+        return interchange.to_gluonts(wide.iloc[:, : self.values.shape[0] * self.values.shape[2]], self.info.data.step)
 
     def with_panel(self, panel: Panel) -> Distilled:
         """The same result, with the real data at hand for pictures."""
@@ -139,6 +167,7 @@ class Distilled(Synthetic):
         (folder / records.SERIES).write_bytes(interchange.parquet(self.to_frame()))
         # safetensors writes the memory as it lies, so strided arrays would come back scrambled.
         arrays = {name: np.ascontiguousarray(array) for name, array in self.params.items()}
+        arrays |= {} if self.given is None else {records.GIVEN: self.given}
         (folder / records.PARAMS).write_bytes(save(arrays))  # its own save_file leaves mode 600
         (folder / records.RUN).write_text(self.info.model_dump_json(indent=1), encoding="utf-8")
         source = data.source or data.name
@@ -168,8 +197,9 @@ class Distilled(Synthetic):
         info = info.model_copy(update={"settings": loading.read_settings(info, folder)})
         history = loading.read_history(folder, info.settings.iterations)
         params, frame = loading.read_params(folder), loading.read_series(folder)
-        values = loading.decode(params, info, frame.select_dtypes("float").size, folder)
-        distilled = cls(values, params, info, history, kept=read(folder / records.STATE, info))
+        given = loading.read_given(params, info, folder)
+        values = loading.decode(params, info, loading.cells(frame, info), folder)
+        distilled = cls(values, params, info, history, kept=read(folder / records.STATE, info), given=given)
         unit = np.broadcast_to(np.maximum(1, np.abs(values).max(axis=1, keepdims=True)), values.shape)
         zeros, taken = [0.0] * len(info.scaler_mean), info.data.transform
         rest = taken and taken.model_copy(update={"state": [zeros] * len(taken.state)})
@@ -177,7 +207,7 @@ class Distilled(Synthetic):
         centred = info.model_copy(update=update)
         try:
             with np.errstate(over="ignore"):
-                expected, scale = distilled.to_frame(), cls(unit, params, centred).to_frame()
+                expected, scale = distilled.to_frame(), cls(unit, params, centred, given=given).to_frame()
         except (ValueError, TypeError, ArithmeticError) as error:
             wrong = "data.first_stamp, data.step or data.layout is wrong"
             raise InputError(f"{folder / records.RUN}: {wrong} ({error})") from None

@@ -11,6 +11,7 @@ import pandas as pd
 from hdt.data.frames import parse_step
 from hdt.data.layout import Label, Layout, suffixed
 from hdt.data.series import Panel
+from hdt.run import beside
 from hdt.system.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -21,20 +22,45 @@ if TYPE_CHECKING:
 
 def laid_out(distilled: Synthetic, layout: Layout) -> pd.DataFrame:
     """The synthetic series in ``layout``, see :meth:`hdt.Distilled.to_frame`."""
-    original = distilled.original
-    index = _stamps(distilled, layout, original.shape[1])
-    return layout.frame(np.concatenate(list(original), axis=1), index, _labels(distilled, layout, joined=False))
+    index = _stamps(distilled, layout, distilled.values.shape[1])
+    labels = _labels(distilled, layout, joined=False)
+
+    def together(sequences: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(sequences), axis=1)
+
+    if layout.kind == "wide":
+        return beside.wide(layout.frame(together(distilled.original), index, labels), distilled)
+    return _long(distilled, layout.frame(together(_targets(distilled)), index, labels), together)
+
+
+def _targets(distilled: Synthetic) -> np.ndarray:
+    """Those of the channels [N, M, C] that are forecast, in original units."""
+    own = distilled.info.data.covariates
+    if own is None or distilled.info.settings.channels is not None:
+        return distilled.original
+    return distilled.original[..., : own.targets]
+
+
+def _long(distilled: Synthetic, frame: pd.DataFrame, arrange: beside.Arrange) -> pd.DataFrame:
+    """A long frame of the targets with their covariates."""
+    own, ahead = distilled.info.data.covariates, distilled.ahead
+    if own is None:
+        return frame
+    targets = _targets(distilled).shape[2]
+    known = None if ahead is None else np.broadcast_to(ahead, (len(distilled.values), *ahead.shape))
+    return beside.long(frame, own, targets, arrange, distilled.original[..., targets:], known)
 
 
 def joined(distilled: Synthetic, layout: Layout) -> pd.DataFrame:
     """The sequences one after another in a long layout, see :meth:`hdt.Distilled.to_long`."""
-    original, settings = distilled.original, distilled.info.settings
+    original, settings = _targets(distilled), distilled.info.settings
     gap = settings.context + settings.horizon
     apart = ((0, 0), (0, gap), (0, 0))
     level = original.mean(axis=(0, 1))
     known = np.pad(np.ones(original.shape, dtype=bool), apart)
     values = np.where(known, np.pad(original, apart), level).reshape(-1, len(level))[:-gap]
     long = layout.frame(values, _stamps(distilled, layout, len(values)), _labels(distilled, layout, joined=True))
+    long = _long(distilled, long, lambda own: np.pad(own, apart, "edge").reshape(-1, own.shape[2])[:-gap])
     return long.assign(available_mask=known.reshape(-1, len(level))[:-gap].T.ravel().astype(int))
 
 
@@ -46,21 +72,39 @@ def real_validation(distilled: Synthetic, layout: Layout, panel: Panel, joined: 
         values = panel.plain.original("val").astype(np.float64, copy=False)
     else:
         values = panel.block("val", [n * panel.channels // pooled for n in range(pooled)])
-    labels = _labels(distilled, layout, joined)
-    return layout.frame(np.tile(values, (1, len(labels) // values.shape[1])), panel.index[rows], labels)
+    labels, own = _labels(distilled, layout, joined), distilled.info.data.covariates
+    targets = values.shape[1] if own is None or pooled is not None else own.targets
+    copies = len(labels) // targets
+    frame = layout.frame(np.tile(values[:, :targets], (1, copies)), panel.index[rows], labels)
+    if own is None or panel.covariates is None:
+        return frame
+    past, known = values[None, :, targets:], panel.covariates.values[rows][None]
+    return beside.long(frame, own, targets, lambda real: np.tile(real[0], (1, copies)), past, known)
 
 
 def _stamps(distilled: Synthetic, layout: Layout, steps: int) -> pd.Index:
-    return layout.stamps(distilled.info.data.first_stamp, parse_step(distilled.info.data.step), steps)
+    data = distilled.info.data
+    first = data.covariates.first_stamp if data.covariates else None
+    return layout.stamps(first or data.first_stamp, parse_step(data.step), steps)
 
 
 def _labels(distilled: Synthetic, layout: Layout, joined: bool) -> list[Label]:
     """Of the channels, or of those of every sequence where there are several that are not ``joined``."""
     sequences = 1 if joined else len(distilled.values)
-    columns = distilled.columns if distilled.info.settings.channels is not None else layout.own(distilled.columns)
+    columns = distilled.columns if distilled.info.settings.channels is not None else _own(distilled, layout)
     if sequences == 1:
         return columns
     return [suffixed(column, str(n)) for n in range(1, sequences + 1) for column in columns]
+
+
+def _own(distilled: Synthetic, layout: Layout) -> list[Label]:
+    """The caller's labels of the learned channels, of the targets alone where the layout is long."""
+    own, columns = distilled.info.data.covariates, list(distilled.columns)
+    if own is None:
+        return layout.own(columns)
+    labels = layout.own(columns)
+    labels += columns[len(labels) :]  # of a long table the past columns have none
+    return labels[: own.targets] if layout.kind == "long" else labels
 
 
 def names(frame: pd.DataFrame) -> list[object]:

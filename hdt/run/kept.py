@@ -53,6 +53,8 @@ def refusal(panel: Panel, settings: Settings) -> str | None:
         why = "its values stay in their files"
     elif panel.transform != "none":
         why = f"its table was transformed, {panel.transform}"
+    elif panel.covariates is not None:
+        why = "it has covariates"
     return _sentence(panel.name, why)
 
 
@@ -63,6 +65,8 @@ def missing(info: RunInfo) -> str:
         why = "its series differ in length"
     elif info.data.transform is not None:
         why = f"its table was transformed, {info.data.transform.kind}"
+    elif info.data.covariates is not None:
+        why = "it has covariates"
     name = info.data.name
     return _sentence(name, why) or f"{name}: this run kept no state; distil it again with --state (save(state=True))"
 

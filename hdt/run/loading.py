@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from hdt.data.covariates import calendar_names
 from hdt.distillation import config
-from hdt.run.records import HISTORY, METRICS, PARAMS, RUN, SERIES, RunInfo, in_words
+from hdt.run.records import GIVEN, HISTORY, METRICS, PARAMS, RUN, SERIES, RunInfo, in_words
 from hdt.system.errors import InputError, require
 
 ROUNDED = 4  # units in the last place of float64, lost on the way to original units and back
@@ -60,6 +61,26 @@ def read_params(folder: Path) -> dict[str, np.ndarray]:
     params = _read(file, lambda: load(file.read_bytes()))
     require(all(np.isfinite(a).all() for a in params.values()), f"{file}: holds values that are not finite")
     return params
+
+
+def read_given(params: dict[str, np.ndarray], info: RunInfo, folder: Path) -> np.ndarray | None:
+    """The columns known ahead that are no calendar's, taken out of the ``params``; None where there are none."""
+    own, given = info.data.covariates, params.pop(GIVEN, None)
+    count = 0 if own is None else len(own.known) - len(calendar_names(own.calendar))
+    expected = (info.settings.length, own.groups, count) if own is not None and own.first_stamp and count else None
+    found = None if given is None else given.shape
+    require(found == expected, f"{folder / PARAMS}: columns known ahead {found} do not fit {RUN}: {expected}")
+    return given
+
+
+def cells(frame: pd.DataFrame, info: RunInfo) -> int:
+    """How many synthetic values a stored frame holds, covariates of the past among them."""
+    numbers, own = frame.select_dtypes("float"), info.data.covariates
+    if own is None:
+        return numbers.size
+    names = {*own.known, *own.static, *(f"{c}/{k}" for c in info.data.columns[: own.targets] for k in own.known)}
+    numbers = numbers[[column for column in numbers.columns if str(column) not in names]]
+    return numbers.size
 
 
 def read_series(folder: Path) -> pd.DataFrame:
@@ -108,7 +129,7 @@ def check_series(found: pd.DataFrame, expected: pd.DataFrame, scale: pd.DataFram
         with np.errstate(invalid="ignore"):
             away = (
                 np.abs(stored - wanted)
-                - CLOSE * scale.iloc[:, position].to_numpy()
+                - CLOSE * np.abs(scale.iloc[:, position].to_numpy())
                 - ROUNDED * np.spacing(np.abs(wanted))
             )
         require(bool((away <= 0).all()), f"{file}: column {name!r}: values differ from those of {PARAMS}")

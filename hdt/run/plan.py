@@ -57,6 +57,8 @@ def plan(panel: Panel, settings: Settings) -> dict[str, Any]:
     parameterization = build(settings.parameterization, size, settings.options)
     parameterization.prepare(typical(train_blocks(panel), settings), torch.Generator())
     floats = parameterization.floats()
+    if panel.covariates is not None:
+        floats += settings.length * panel.covariates.values.shape[1] * panel.covariates.given
     return {
         "data": panel.name,
         "train_rows": panel.borders[0],

@@ -26,6 +26,7 @@ from hdt.maths.rows import Rows
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd, sub_series
 from hdt.objective import OBJECTIVES, Sums
 from hdt.parameterization import PARAMETERIZATIONS
+from hdt.run import beside
 from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
@@ -83,6 +84,7 @@ def prepare(
     panel = panel.for_windows(resolved.context, resolved.horizon)
     if panel.unequal:
         resolved = _pooled(panel, resolved, settings)
+    beside.check(panel, resolved)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -118,6 +120,7 @@ def few(panel: Panel, settings: Settings) -> str | None:
 def key(panel: Panel, settings: Settings) -> str:
     """Identifies everything that decides a distillation, and the device for its seconds."""
     facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
+    facts += [] if panel.covariates is None else panel.covariates.identity
     parts = [OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization], STUDENTS[settings.backbone]]
     return fingerprint(facts, code=[*parts, Panel, __name__])
 
@@ -139,14 +142,15 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     drift = stationarity.notice(panel.block("train", tested), [panel.columns[c] for c in tested], remedy)
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:
-        outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint)
+        outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint, beside=beside.told(panel))
     synthetic = psd(outcome.series.double()).mean(dim=0)
     sample = train if settings.channels is None else typical(train, settings)
     power = mean_spectrum(sample, settings.length).power
     real = pooled(power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
     sampled = torch.tensor(panel.sampled().part("train"), dtype=torch.float32)
-    floats = sum(tensor.numel() for tensor in outcome.params.values())
+    given = beside.given(panel, outcome.row, settings.length)
+    floats = sum(tensor.numel() for tensor in outcome.params.values()) + (0 if given is None else given.size)
     started = float((outcome.series - outcome.started).square().mean().sqrt())
     taken = panel.fitted
     try:
@@ -166,6 +170,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 missing=panel.survey.missing,
                 transform=None if taken is None else TransformRecord.model_validate(taken.record),
+                covariates=beside.info(panel, outcome.row),
                 notices=[
                     readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
                 ],
@@ -196,7 +201,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
         ) from None
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     kept = None if refusal(panel, settings) else _kept(panel, settings, outcome.sums, power)
-    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel, kept)
+    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel, kept, given)
 
 
 def noise(series: Tensor, real: Tensor, settings: Settings) -> Noise | None:

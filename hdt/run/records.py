@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from hdt.distillation import config
 from hdt.system import folders
@@ -15,6 +24,7 @@ SERIES, PARAMS, RUN, RECIPE, METRICS, CARD = FILES = (  # that every run folder 
     "synthetic.parquet", "params.safetensors", "run.json", "recipe.yaml", "metrics.jsonl", "README.md",
 )  # fmt: skip
 EVALUATION, PAGE, VIEW = "evaluation.json", "report.html", "view.html"  # once it was evaluated, and drawn
+GIVEN = "given"  # among the params: columns known ahead that are no calendar's
 STATE = "state.safetensors"  # where it was asked for: what an update goes on from
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -49,6 +59,26 @@ class TransformRecord(Strict):
     state: list[list[Finite]] = Field(min_length=1)
 
 
+class CovariateInfo(Strict):
+    """What a run has beside its targets, which are the first of its columns.
+
+    Columns of the ``past`` follow them, ``past_groups`` of each. ``known`` are those known ahead, of the ``calendar``
+    first, in so many ``groups``, 1 or one per target, with their ``mean`` and ``std``; of the synthetic series they are
+    those of a real stretch that begins at ``first_stamp``. ``static`` has a value per target.
+    """
+
+    targets: int = Field(ge=1)
+    past: list[str]
+    past_groups: int = Field(ge=1)
+    known: list[str]
+    calendar: list[str]
+    groups: int = Field(ge=1)
+    first_stamp: str | None
+    static: dict[str, list[str | int | float | bool]]
+    mean: list[Finite]
+    std: list[Positive]
+
+
 class DataInfo(Strict):
     """The real series behind a run; ``train_sha256`` fingerprints what the distillation read.
 
@@ -72,6 +102,13 @@ class DataInfo(Strict):
     parts: list[DataPart] = []
     missing: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     transform: TransformRecord | None = None
+    covariates: CovariateInfo | None = None
+
+    @model_serializer(mode="wrap")
+    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run without covariates says nothing of them, as before there were any."""
+        found: dict[str, Any] = every(self)
+        return found if self.covariates is not None else {k: v for k, v in found.items() if k != "covariates"}
 
     @property
     def training(self) -> str:
@@ -90,6 +127,11 @@ class DataInfo(Strict):
         rows = {"difference": 1, "detrend": 2}
         if taken and [len(row) for row in taken.state] != [len(self.columns)] * rows[taken.kind]:
             raise ValueError(f"transform: its state does not fit {len(self.columns)} columns")
+        own = self.covariates
+        if own is not None and own.targets + len(own.past) * own.past_groups != len(self.columns):
+            raise ValueError(f"covariates leave {own.targets} targets of {len(self.columns)} columns")
+        if own is not None and not len(own.known) == len(own.mean) == len(own.std):
+            raise ValueError("covariates: every column known ahead has a mean and a std")
         if self.parts and sum(part.rows for part in self.parts) != train:
             raise ValueError(f"parts do not add up to {train} training rows")
         return self

@@ -70,6 +70,15 @@ def same_data(distilled: Synthetic, panel: Panel) -> None:
         same = found == [part.sha256 for part in info.parts]
     else:
         same = panel.train_sha256 == info.train_sha256
+    own, beside = info.covariates, panel.covariates
+    told = ([], []) if own is None else (own.known, own.past)
+    found_roles = ([], []) if beside is None else (list(beside.names), list(beside.past))
+    require(
+        told == found_roles,
+        f"{panel.name}: this run has the covariates {told[0] + told[1]}, and these data "
+        f"{found_roles[0] + found_roles[1]}; give a table or a path, which is read as the run was, or load it with the "
+        "same roles",
+    )
     require(
         same,
         f"{panel.name}: its training part differs from the one this run was made from ({info.name}); "
@@ -88,6 +97,11 @@ def same_length(panel: Panel, *parts: Part) -> Panel:
         panel.transform == "none",
         f"{panel.name}: its table was transformed ({panel.transform}), and fine-tuning takes tables as they are; hdt "
         "evaluate trains students on it",
+    )
+    require(
+        panel.covariates is None,
+        f"{panel.name}: fine-tuning takes no covariates; hdt evaluate trains students on them, and data that is "
+        "distilled without --known, --past, --static and --calendar can be fine-tuned on",
     )
     require(
         not panel.gappy(*parts),

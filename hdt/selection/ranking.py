@@ -28,7 +28,6 @@ from hdt.maths.windows import windows
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.selection.space import Configuration
-from hdt.start import random_set
 from hdt.system import folders
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
@@ -107,9 +106,9 @@ def training_set(name: str, distilled: Distilled, evaluator: Evaluator, seed: in
     all data, to be seen once (:func:`running`)."""
     settings = distilled.info.settings
     if name == "distilled":
-        return torch.as_tensor(distilled.values, dtype=torch.float32)
+        return torch.as_tensor(distilled.seen, dtype=torch.float32)
     if name == "segment":
-        return random_set(evaluator.train, settings.sequences, settings.length, settings.channels, seed)
+        return evaluator.segments(settings.sequences, settings.length, settings.channels, seed)
     if name in ("epoch", "full"):
         return evaluator.train[None]
     require(name == "tenth", f"unknown training set {name!r}; known: {', '.join(SETS)}")

@@ -106,7 +106,7 @@ def search(
         if watch is not None:
             watch(label, done, total)
 
-    given = evaluator, distilled.values, seed, folder
+    given = evaluator, distilled.seen, seed, folder
     with ExitStack() as stack, study.opened(folder, _name(distilled, evaluator, space, seed, prune)) as found:
         trainings = Here(*given) if engine == "local" else ByRay(*given, stack, workers, address)
         study.explore(

@@ -60,11 +60,13 @@ def some_channels(
 
 
 def random_set(
-    train: Float[Tensor, "T C"], sequences: int, length: int, channels: int | None, seed: int
+    train: Float[Tensor, "T C"], sequences: int, length: int, channels: int | None, seed: int, beside: int = 0
 ) -> Float[Tensor, "N M C_s"]:
-    """Real segments in the shape of a synthetic set: what every distillation has to beat."""
-    draw = torch.Generator().manual_seed(seed)
-    return real_segments(some_channels(train, channels, length, draw), sequences, length, draw)
+    """Real segments in the shape of a synthetic set: what every distillation has to beat. The last ``beside`` channels
+    are covariates, which all segments have."""
+    draw, count = torch.Generator().manual_seed(seed), train.shape[1] - beside
+    drawn = some_channels(train[:, :count], channels, length, draw)
+    return real_segments(torch.cat([drawn, train[len(train) - len(drawn) :, count:]], dim=1), sequences, length, draw)
 
 
 def real_segments(

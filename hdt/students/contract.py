@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.maths.joint import Roles
+
 
 @dataclass(frozen=True)
 class Training:
@@ -58,6 +60,9 @@ class Student(nn.Module):
     alike: one rate is too small for some sets and too large for others, full data among them (recipes/LOG.md).
     A constructor may take keyword arguments with defaults, which :func:`hdt.search` chooses.
     ``by_gradient``: trained step by step; others are fitted at once (:class:`hdt.students.lags.Lags`).
+    ``takes_known``: whether its forward takes a second tensor [B, L+H, G, K], the columns known ahead, of all channels
+    (G = 1) or of each, where there are any (:meth:`take`). A student that does so, or mixes channels, sees columns of
+    the past as further channels of the context, behind the targets; only these are scored.
     """
 
     name: ClassVar[str]
@@ -65,6 +70,8 @@ class Student(nn.Module):
     rates: ClassVar[tuple[float, ...]] = (0.2, 1.0, 5.0)
     mixes_channels: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = True
+    takes_known: ClassVar[bool] = False
+    roles: Roles | None = None
 
     def __init__(self, context: int, horizon: int, channels: int) -> None:
         super().__init__()
@@ -80,6 +87,24 @@ class Student(nn.Module):
     def keywords(cls) -> frozenset[str] | None:
         """What its constructor takes beside context, horizon and channels; None: whatever it is given."""
         return keywords(cls)
+
+    def take(self, roles: Roles) -> None:
+        """Told, once, before it is trained, what the channels of its windows are; it may make layers for them."""
+        self.roles = roles
+
+    def of(self, windows: Float[Tensor, "B window C_all"]) -> Float[Tensor, "B H C"]:
+        """The forecast of the targets of whole windows, of which it sees what its :attr:`roles` say."""
+        context = windows[:, : self.context]
+        if self.roles is None:
+            return self(context)
+        own = self.roles.within(windows.shape[-1])
+        if not own.known:
+            return self(context)[..., : own.targets]
+        return self(context[..., : own.learned], own.parts(windows)[2])[..., : own.targets]
+
+    def scored(self, channels: int) -> int:
+        """How many channels of such windows are targets."""
+        return channels if self.roles is None else self.roles.within(channels).targets
 
     def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
         raise NotImplementedError

@@ -7,8 +7,9 @@ Official settings: 8 heads, GELU, dropout 0.1, Adam 1e-4 halved every epoch, bat
 layers of d = 128 (ETTm, ETTh2, Exchange) or 256 (ETTh1), 3 × 512 for Electricity and Weather, 4 × 512
 for Traffic (Electricity 5e-4, Traffic 1e-3).
 
-Deviations and choices: the authors also feed calendar features of the stamps as four more tokens; a
-synthetic series has no meaningful stamps, so nobody gets them here. One size for every data set, 2
+Deviations and choices: the authors also feed calendar features of the stamps as four more tokens; here every
+column known ahead is one, embedded by a Linear(L + H, d) of its own, for it is known over the horizon, too, and
+without such columns nobody gets any. One size for every data set, 2
 layers of d = 256 with feed-forward 256, so that a comparison has one student, not one per set; ``width`` (of
 tokens and feed-forward), ``layers``, ``heads`` and ``dropout`` make others.
 """
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.maths.joint import Roles
 from hdt.students.contract import Student, Training
 from hdt.system.errors import require
 
@@ -58,6 +60,7 @@ class ITransformer(Student):
     name = "itransformer"
     training_settings = Training(lr=1e-4)
     mixes_channels = True
+    takes_known = True
 
     def __init__(
         self, context: int, horizon: int, channels: int, *, width: int = 256, layers: int = 2, heads: int = 8,
@@ -73,9 +76,18 @@ class ITransformer(Student):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, horizon)
 
-    def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
+    def take(self, roles: Roles) -> None:
+        super().take(roles)
+        if roles.known:
+            self.ahead = nn.Linear(self.context + self.horizon, self.head.in_features)
+
+    def forward(
+        self, context: Float[Tensor, "B L C"], known: Float[Tensor, "B window G K"] | None = None
+    ) -> Float[Tensor, "B H C"]:
         mean = context.mean(dim=1, keepdim=True)
         std = torch.sqrt(context.var(dim=1, keepdim=True, correction=0) + EPS)
         tokens = self.dropout(self.embedding(((context - mean) / std).transpose(1, 2)))
-        forecast = self.head(self.norm(self.layers(tokens))).transpose(1, 2)
+        if known is not None:
+            tokens = torch.cat([tokens, self.dropout(self.ahead(known.flatten(2).transpose(1, 2)))], dim=1)
+        forecast = self.head(self.norm(self.layers(tokens)))[:, : context.shape[2]].transpose(1, 2)
         return forecast * std + mean

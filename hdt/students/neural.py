@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.maths.joint import Roles
 from hdt.system.errors import require
 
 
@@ -38,17 +39,29 @@ class Network(nn.Module):
             outputs == 1, f"student {name!r}: {kind} forecasts {outputs} numbers a step; give it a loss such as MAE()"
         )
 
-    def forward(self, context: Float[Tensor, "B L C"]) -> Tensor:
-        model, (batch, length, channels) = self.model, context.shape
-        single = not model.MULTIVARIATE
+    def forward(
+        self, context: Float[Tensor, "B L C"], known: Tensor | None = None, roles: Roles | None = None
+    ) -> Tensor:
+        """``known`` [B, L+H, G, K] is what they call futr_exog, columns of the past are their hist_exog."""
+        model, single = self.model, not self.model.MULTIVARIATE
+        exogenous: dict[str, Tensor | None] = dict.fromkeys(("futr_exog", "hist_exog", "stat_exog"))
+        if single and roles is not None:
+            context, past, _ = roles._replace(known=0).within(context.shape[2]).parts(context)
+            beside = {"futr_exog": known, "hist_exog": past if roles.past else None}
+            exogenous |= {name: _by_series(part, context.shape[2]) for name, part in beside.items() if part is not None}
+        batch, length, channels = context.shape
         series = context.transpose(1, 2).reshape(-1, length, 1) if single else context
         mask = torch.ones_like(series)
         scaled = model.scaler.transform(x=series[:, :, None], mask=mask[:, :, None])[:, :, 0]
         shift, scale = (part[:, :, 0] for part in (model.scaler.x_shift, model.scaler.x_scale))
-        exogenous = dict.fromkeys(("futr_exog", "hist_exog", "stat_exog"))
         forecast = model({"insample_y": scaled, "insample_mask": mask, **exogenous})
         forecast = model.scaler.inverse_transform(z=forecast, x_shift=shift, x_scale=scale)
         return forecast.reshape(batch, channels, -1).transpose(1, 2) if single else forecast
+
+
+def _by_series(part: Float[Tensor, "B steps G K"], series: int) -> Float[Tensor, "rows steps K"]:
+    """The same for windows of single series."""
+    return part.expand(-1, -1, series, -1).transpose(1, 2).flatten(0, 1)
 
 
 def is_model(thing: Any) -> bool:
@@ -65,6 +78,19 @@ def maker(kind: Any) -> Callable[..., Any]:
         return kind(h=horizon, input_size=context, **series, **settings)
 
     return make
+
+
+def takes_known(kind: Any) -> bool:
+    """Whether such a class takes columns known ahead, which ours are given to models of single series alone."""
+    return bool(getattr(kind, "EXOGENOUS_FUTR", False)) and not kind.MULTIVARIATE
+
+
+def columns(kind: Any, roles: Roles) -> dict[str, list[str]]:
+    """The settings that tell such a class what it gets beside the series."""
+    lists = {"futr_exog_list": [f"known_{n}" for n in range(roles.known)]}
+    if roles.past and kind.EXOGENOUS_HIST:
+        lists["hist_exog_list"] = [f"past_{n}" for n in range(roles.past)]
+    return lists
 
 
 def default_rate(kind: Any) -> float:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hdt.maths.joint import Roles
 from hdt.students import wrapped
 from hdt.students.contract import Student
 from hdt.system.errors import require
@@ -50,15 +51,20 @@ class Students(Named[type[Student]]):
 STUDENTS = Students("student", lambda: parts("hdt.students", "hdt.students", Student))
 
 
-def build(name: str, context: int, horizon: int, channels: int, seed: int, **keywords: Any) -> Student:
+def build(
+    name: str, context: int, horizon: int, channels: int, seed: int, *, roles: Roles | None = None, **keywords: Any
+) -> Student:
     """A freshly initialised student; equal seeds give equal weights, and the global RNG is left alone.
 
-    ``keywords`` are those of its constructor (:meth:`Student.keywords`).
+    ``keywords`` are those of its constructor (:meth:`Student.keywords`), ``roles`` those of the channels it will see.
     """
     kind = STUDENTS[name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return kind(context, horizon, channels, **keywords)
+        student = kind(context, horizon, channels, **keywords)
+        if roles is not None:
+            student.take(roles)
+        return student
 
 
 def shuffles(name: str, series: Float[Tensor, "N M C"]) -> bool:

@@ -18,6 +18,7 @@ from uuid import uuid4
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hdt.maths.joint import Roles
 from hdt.students import neural
 from hdt.students.contract import Student, Training, keywords
 from hdt.students.lags import is_regressor, on_lags
@@ -32,7 +33,8 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
 
     Its learning rate is chosen like that of every student, from a fifth of it to five times it. A regressor, class or
     instance, is fitted on lags: :func:`hdt.students.lags.on_lags`. Models of neuralforecast, or a function that makes
-    one, are trained like other networks: :mod:`hdt.students.neural`. Raises :class:`hdt.system.errors.InputError` for
+    one, are trained like other networks: :mod:`hdt.students.neural`. A factory with a true ``takes_known`` makes
+    networks of (context, known), see :class:`Student`. Raises :class:`hdt.system.errors.InputError` for
     what is neither.
     """
     if is_regressor(factory):
@@ -54,19 +56,34 @@ def wrap(factory: Any, name: str, training: Training | None = None) -> type[Stud
     class Wrapped(Student):
         training_settings = training or Training(lr=neural.default_rate(factory) if model else 1e-3)
         mixes_channels = bool(getattr(factory, "MULTIVARIATE" if model else "mixes_channels", False))
+        takes_known = neural.takes_known(factory) if model else bool(getattr(factory, "takes_known", False))
         identity = text
 
         def __init__(self, context: int, horizon: int, channels: int, **more: Any) -> None:
             super().__init__(context, horizon, channels)
+            self.more = more
             self.network = _made(make, name, context, horizon, channels, **more)
+
+        def take(self, roles: Roles) -> None:
+            super().take(roles)
+            if model and roles.known:
+                more = {**self.more, **neural.columns(factory, roles)}
+                self.network = _made(make, name, self.context, self.horizon, self.channels, **more)
 
         @classmethod
         def keywords(cls) -> frozenset[str] | None:
             return keywords(make)
 
-        def forward(self, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
-            expected = (len(context), self.horizon, context.shape[2])
-            forecast = _forecast(self, self.network, context)
+        def forward(self, context: Float[Tensor, "B L C"], known: Tensor | None = None) -> Float[Tensor, "B H _"]:
+            network: Callable[..., Any] = self.network
+            channels = context.shape[2]
+            if isinstance(self.network, neural.Network) and known is not None and self.roles is not None:
+                channels = self.roles._replace(known=0).within(channels).targets
+                network = partial(network, known=known, roles=self.roles)
+            elif known is not None:
+                network = partial(network, known=known)
+            expected = (len(context), self.horizon, channels)
+            forecast = _forecast(self, network, context)
             found = tuple(forecast.shape) if isinstance(forecast, Tensor) else type(forecast).__name__
             require(
                 found == expected,
@@ -101,8 +118,8 @@ def load(path: str) -> type[Student]:
         return wrap(found, path)
     require("training_settings" in dir(found), f"student {path!r} declares no training_settings")
 
-    def forward(self: Student, context: Float[Tensor, "B L C"]) -> Float[Tensor, "B H C"]:
-        return _forecast(self, partial(found.forward, self), context)
+    def forward(self: Student, context: Float[Tensor, "B L C"], *known: Tensor) -> Float[Tensor, "B H C"]:
+        return _forecast(self, lambda seen: found.forward(self, seen, *known), context)
 
     return type(found.__name__, (found,), {"name": path, "__module__": found.__module__, "forward": forward})
 

@@ -56,14 +56,14 @@ def errors_by_series(
     _, _, unit, summed = parted(series)
 
     def told(window: Tensor, target: Tensor) -> tuple[Tensor, ...]:
-        context = student.context
-        gap = student(window[:, :context]) - (window[:, context:] if summed else target)
+        gap = student.of(window) - (window[:, student.context :] if summed else target)
         gap = gap.cumsum(dim=1) if summed else gap
         gap = gap if unit is None else gap * unit
         return gap.square(), gap.abs()
 
     student.eval()
-    squared, absolute = _means((student.context, student.horizon), series, most, told)
+    scored = student.scored(parted(series).values.shape[-1])
+    squared, absolute = _means((student.context, student.horizon), series, most, told, scored=scored)
     return squared, absolute
 
 
@@ -94,6 +94,7 @@ def _means(
     most: int | None,
     told: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
     numbers: int = 1,
+    scored: int | None = None,
 ) -> list[Float[Tensor, "... C"]]:
     """Means over windows (L, H) and steps of each [B, H, C] that ``told`` makes of windows and their targets, NaN where
     nothing was observed; ``numbers`` that it needs for each of a window."""
@@ -105,12 +106,13 @@ def _means(
     truth = several if targets is values else windows(targets, context, horizon).reshape(several.shape)
     places = spread(count, max(1, most // len(several)) if most else count)
     batch = max(1, BATCH_ELEMENTS // (every.shape[-2] * every.shape[-1] * numbers))
-    seen = several.new_zeros(len(several), values.shape[-1], dtype=torch.float64)
+    scored = values.shape[-1] if scored is None else scored
+    seen = several.new_zeros(len(several), scored, dtype=torch.float64)
     sums: list[Tensor] = []
     chosen = torch.cartesian_prod(torch.arange(len(several)), places).to(values.device)
     for some in chosen.split(batch):
         part = several[some[:, 0], some[:, 1]]
-        target = (part if truth is several else truth[some[:, 0], some[:, 1]])[:, context:]
+        target = (part if truth is several else truth[some[:, 0], some[:, 1]])[:, context:, :scored]
         found = told(part, target)
         if truth is not several:
             there = ~target.isnan()
@@ -119,6 +121,6 @@ def _means(
         sums = sums or [torch.zeros_like(seen) for _ in found]
         for total, each in zip(sums, found, strict=True):
             total.index_add_(0, some[:, 0], each.mean(dim=1, dtype=torch.float64))
-    shape = (*values.shape[:-2], values.shape[-1])
+    shape = (*values.shape[:-2], scored)
     share = len(places) if truth is several else torch.where(seen > 0, seen, 1.0)
     return [(total / share).reshape(shape) for total in sums]

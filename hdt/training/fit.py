@@ -158,8 +158,9 @@ class _Students(Task[Tensor]):
         return self.training.lr * 0.5 ** math.floor(self.training.epochs * step / self.total)
 
     def loss(self, batch: Tensor) -> Tensor:
-        forecast = self.forecast(batch[:, : self.student.context])
-        return functional.mse_loss(forecast.to(batch.dtype), batch[:, self.student.context :])
+        context, student = self.student.context, self.student
+        forecast = self.forecast(batch[:, :context]) if student.roles is None else student.of(batch)
+        return functional.mse_loss(forecast.to(batch.dtype), batch[:, context:, : student.scored(batch.shape[2])])
 
     def measure(self) -> float:
         return errors(self.student, self.validation, VALIDATION_WINDOWS).mse

@@ -13,7 +13,7 @@ import torch
 
 from hdt.data.frames import format_step
 from hdt.data.series import Panel
-from hdt.evaluation.protocol import scaled_part
+from hdt.evaluation.channels import scaled_part
 from hdt.run.distilled import Distilled
 from hdt.run.source import real_data, same_data
 from hdt.students import STUDENTS, Student, Training, Ways, build, shuffles
