@@ -328,3 +328,12 @@ def test_flags_reach_the_run_its_recipe_and_what_reads_it(run: Run, tmp_path: Pa
 
 def test_the_names_of_students_with_covariates_are_those_that_take_them() -> None:
     assert [name for name in STUDENTS if STUDENTS[name].takes_known] == ["itransformer"]
+
+
+def test_covariates_go_with_no_transform_and_no_quantiles() -> None:
+    frame = make_frame(columns=("load", "price"))
+    with pytest.raises(hdt.InputError, match="^frame: --transform is for tables without covariates; leave one"):
+        hdt.load(frame, known=["price"], transform="difference")
+    distilled = hdt.distill(frame, **SMALL, known=["price"])
+    with pytest.raises(hdt.InputError, match="^--quantiles: frame has covariates"):
+        hdt.evaluate(distilled, quantiles=True, seeds=1)

@@ -166,7 +166,7 @@ class Evaluator:
 
     def test_errors(self, network: Student) -> Score:
         """``mse``, ``mae`` and ``mase`` over the test part; of quantiles also :class:`hdt.training.errors.Spread`."""
-        test = cut(self.test, type(network).name, self.roles)
+        test = self.test if self.roles is None else cut(self.test, type(network).name, self.roles)
         squared, absolute = (found.cpu().numpy() for found in errors_by_series(network, test))
         mase = naive.scaled_errors(absolute.flatten(), self.scale)
         found = {"mse": float(squared.mean()), "mae": float(absolute.mean()), "mase": mase}
