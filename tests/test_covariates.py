@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, Result, refused
+from conftest import SMALL, Result, make_frame, refused
 from torch import nn
 
 import hdt
@@ -332,8 +332,8 @@ def test_the_names_of_students_with_covariates_are_those_that_take_them() -> Non
 
 def test_covariates_go_with_no_transform_and_no_quantiles() -> None:
     frame = make_frame(columns=("load", "price"))
-    with pytest.raises(hdt.InputError, match="^frame: --transform is for tables without covariates; leave one"):
+    with pytest.raises(hdt.InputError, match=r"^frame: --transform is for tables without covariates; leave one"):
         hdt.load(frame, known=["price"], transform="difference")
     distilled = hdt.distill(frame, **SMALL, known=["price"])
-    with pytest.raises(hdt.InputError, match="^--quantiles: frame has covariates"):
+    with pytest.raises(hdt.InputError, match=r"^--quantiles: frame has covariates"):
         hdt.evaluate(distilled, quantiles=True, seeds=1)
