@@ -74,8 +74,8 @@ def trained(name: str, series: Tensor, evaluator: Evaluator, seed: int, **change
     for training in ways:
         student = build(name, CONTEXT, HORIZON, series.shape[-1], seed)
         run = fit(student, series, evaluator.val, seed, training)
-        if run.validation_mse < best:
-            best, network = run.validation_mse, student
+        if run.validation < best:
+            best, network = run.validation, student
     assert network is not None
     return network.eval()
 

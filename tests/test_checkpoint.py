@@ -87,7 +87,7 @@ def test_dropout_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_the_best_weights_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best look is the first, before the interruption; early stopping counts from it, too."""
-    from hdt.training.fit import Errors
+    from hdt.training.errors import Errors
 
     def scripted(student: torch.nn.Module, *_: Any) -> Errors:
         return Errors(scores.pop(0), 0.0)

@@ -18,7 +18,7 @@ import hdt
 from hdt.data.covariates import calendar
 from hdt.evaluation.protocol import Evaluator
 from hdt.maths import joint
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.maths.windows import windows
 from hdt.students import STUDENTS, Training, build
 

@@ -86,8 +86,13 @@ def test_imports_are_followed_to_where_things_are_written(package: Path) -> None
         "theirs.helper",
         "theirs.late",
         "hdt.students.contract",
+        "hdt.maths.roles",
     }
-    assert set(module._sources([STUDENTS["dlinear"]])) == {"hdt.students.dlinear", "hdt.students.contract"}
+    assert set(module._sources([STUDENTS["dlinear"]])) == {
+        "hdt.students.dlinear",
+        "hdt.students.contract",
+        "hdt.maths.roles",
+    }
 
 
 def test_no_other_part_and_nothing_that_reads_or_draws_decides_a_distillation() -> None:

@@ -16,7 +16,7 @@ from conftest import Result, refused
 from torch import nn
 
 import hdt
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.students import STUDENTS, Student, Training, build, wrapped
 
 warnings.filterwarnings("ignore")

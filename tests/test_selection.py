@@ -592,7 +592,7 @@ def test_networks_of_the_recipe_forecast_and_learn(monkeypatch: pytest.MonkeyPat
                 torch.testing.assert_close(network(3 * series[None, :24] + 5), 3 * alone + 5, atol=1e-3, rtol=1e-3)
         usual = build(student, 24, 6, 2, 0)
         before = errors(usual, series).mse
-        assert fit(usual, series[None], series, 0, Training(lr=1e-2, min_steps=30, epochs=1)).validation_mse < before
+        assert fit(usual, series[None], series, 0, Training(lr=1e-2, min_steps=30, epochs=1)).validation < before
     sys.modules.pop("architectures")
 
 

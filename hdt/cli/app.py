@@ -178,7 +178,6 @@ def distill(
         fields = {
             "method": settings.method, "dataset": panel.name, "length": settings.length,
             "channels": len(distilled.columns), "floats": info.floats, "compression": info.compression,
-            "noise_floats": info.noise_floats,
             "seconds": info.seconds, "peak_rss_mb": info.peak_rss_mb, "out": str(out),
             "psd_gap": info.psd_gap, "acf_gap": info.acf_gap,
         }  # fmt: skip

@@ -15,7 +15,8 @@ from torch import Tensor
 from hdt.distillation.config import Settings
 from hdt.distillation.groups import Group, gathered, partition
 from hdt.maths.blocks import Blocks, Real, dense, evenly, long_enough, select
-from hdt.maths.joint import Roles, stretch
+from hdt.maths.joint import stretch
+from hdt.maths.roles import Roles
 from hdt.objective import OBJECTIVES, Known, Objective, Problem, Scored, Sums
 from hdt.parameterization import Parameterization, Params, Size, build
 from hdt.start import some_channels, starting_series

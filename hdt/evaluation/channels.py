@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hdt.data.series import Panel, Part
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.maths.windows import Gappy, Seen
 from hdt.run import beside
 from hdt.students import STUDENTS

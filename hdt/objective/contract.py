@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.system.parts import Part
 
 SHARE = 4  # of its windows, which overlap, a group of channels looks at one in so many

@@ -39,8 +39,9 @@ from torch import Tensor
 
 from hdt.maths import moments
 from hdt.maths.blocks import Real, groups, starts, summed
-from hdt.maths.joint import Roles, joint
+from hdt.maths.joint import joint
 from hdt.maths.moments import Moments
+from hdt.maths.roles import Roles
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
 from hdt.objective.views import Statistic, View, Views

@@ -12,7 +12,7 @@ import torch
 from hdt.data.series import Panel
 from hdt.distillation.config import Settings
 from hdt.distillation.loop import Beside
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.run.records import CovariateInfo
 from hdt.system.errors import require
 

@@ -139,7 +139,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
     tested = machine.sample(panel.channels)
-    drift = stationarity.notice(panel.block("train", tested), [panel.columns[c] for c in tested], remedy)
+    some = panel.block("train", tested)
+    drift = stationarity.notice(some, [panel.columns[c] for c in tested], remedy)
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint, beside=beside.told(panel))
@@ -148,7 +149,6 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     power = mean_spectrum(sample, settings.length).power
     real = pooled(power, settings.channels)
     bound = autocovariance_bound(synthetic, real, settings.length)
-    sampled = torch.tensor(panel.sampled().part("train"), dtype=torch.float32)
     given = beside.given(panel, outcome.row, settings.length)
     floats = sum(tensor.numel() for tensor in outcome.params.values()) + (0 if given is None else given.size)
     started = float((outcome.series - outcome.started).square().mean().sqrt())
@@ -193,7 +193,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 nearest=nearest_distance(outcome.series, train),
             ),
             chosen=outcome.chosen,
-            noise=noise(outcome.series, sampled, settings),
+            noise=noise(outcome.series, torch.tensor(some, dtype=torch.float32), settings),
         )
     except ValidationError as error:
         raise InputError(

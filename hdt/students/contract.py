@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.students.contract import Student, Training
 from hdt.system.errors import require
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.system.errors import require
 
 

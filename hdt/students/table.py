@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.students import wrapped
 from hdt.students.contract import Student
 from hdt.system.errors import require

@@ -18,7 +18,7 @@ from uuid import uuid4
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hdt.maths.joint import Roles
+from hdt.maths.roles import Roles
 from hdt.students import neural
 from hdt.students.contract import Student, Training, keywords
 from hdt.students.lags import is_regressor, on_lags

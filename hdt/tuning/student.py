@@ -106,10 +106,9 @@ class _Candidate:
     run: Fit
 
     def facts(self) -> dict[str, Any]:
-        way = self.training
-        return {
-            "learning_rate": way.lr, "batch": way.batch, "shuffle_channels": way.shuffle_channels, **asdict(self.run)
-        }  # fmt: skip
+        way, run = self.training, asdict(self.run)
+        facts = {"learning_rate": way.lr, "batch": way.batch, "shuffle_channels": way.shuffle_channels}
+        return {**facts, "validation_mse": run.pop("validation"), **run}
 
 
 def tune_student(
