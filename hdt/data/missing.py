@@ -64,7 +64,7 @@ def fill(
     holes = np.isnan(values) & ~before
     if not holes.any():
         return Filled(values, {}, None)
-    filled = pd.DataFrame(values).interpolate("linear", limit_direction="both").to_numpy(copy=True)
+    filled: np.ndarray = pd.DataFrame(values).interpolate("linear", limit_direction="both").to_numpy(copy=True)
     found, masked = {}, np.zeros(len(columns), bool)
     for c, share in enumerate(holes.sum(axis=0) / np.maximum(1, len(values) - before.sum(axis=0))):
         if share == 0:
@@ -97,7 +97,8 @@ def along_season(own: np.ndarray, past: np.ndarray, training: int) -> tuple[np.n
     known = whole[:training] if len(past) else whole
     scale = known.abs().max() or 1.0  # sums of large values would leave float64
     whole, known = whole / scale, known / scale
-    period, repeated = season(known), np.zeros(len(whole))
+    period = season(known)
+    repeated: np.ndarray = np.zeros(len(whole))
     if period is not None:
         profile = _profile(known, period).interpolate("linear", limit_direction="both")
         repeated = profile.to_numpy()[whole.index % period]

@@ -112,7 +112,8 @@ def _step(offset: Any, steps: pd.DatetimeIndex) -> Step:
         return offset
     if day or week:
         return pd.Timedelta(days=offset.n * (7 if week else 1))
-    return pd.Timedelta(offset).as_unit("ns") if isinstance(offset, pd.offsets.Tick) else offset
+    fixed: Any = offset if isinstance(offset, pd.offsets.Tick) else None
+    return offset if fixed is None else pd.Timedelta(fixed).as_unit("ns")
 
 
 def _too_fine(what: str, stamps: pd.Index) -> str:

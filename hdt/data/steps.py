@@ -149,7 +149,7 @@ def _on_grid(index: pd.DatetimeIndex, step: BaseOffset) -> int | None:
     return None if regular is None or not index.isin(regular).all() else len(regular)
 
 
-def _grid_of(index: pd.DatetimeIndex, usual: pd.Timedelta) -> tuple[int, str | None]:
+def _grid_of(index: pd.DatetimeIndex, usual: Any) -> tuple[int, str | None]:
     """The frequency with the fewest absent rows on which all stamps lie, and how many stamps it makes."""
 
     def candidates() -> Iterator[tuple[int, str]]:

@@ -36,6 +36,7 @@ def nearest_distance(synthetic: Float[Tensor, "N M C_s"], series: Real) -> float
 def _squared(synthetic: Float[np.ndarray, "N M C"], parts: Iterable[Float[np.ndarray, "T g"]]) -> float:
     """The smallest squared distance, from real channels part by part, in order."""
     length, first = synthetic.shape[1], 0
+    energy: np.ndarray
     for part in parts:
         x, stop = part.T.astype(np.float64), first + part.shape[1]
         if first == 0:

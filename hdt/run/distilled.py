@@ -45,7 +45,7 @@ class Distilled(Synthetic):
     @property
     def freq(self) -> str | int:
         """The time step as pandas and forecasting libraries write it: "h", "MS"; of numbered rows, a number."""
-        step = parse_step(self.info.data.step)
+        step: Any = parse_step(self.info.data.step)
         return step if isinstance(step, int) else pd.tseries.frequencies.to_offset(step).freqstr
 
     @property
