@@ -168,4 +168,5 @@ class Objective(Part, ABC, Generic[K]):
     @classmethod
     def remedy(cls, options: Mapping[str, Any]) -> str:
         """What its hyperparameters do about channels that drift, or what to do instead; ends a sentence."""
-        return f"objective {cls.name!r} assumes they do not; --method wiener has a level term, and --transform difference takes steps in place of levels"
+        advice = "--method wiener has a level term, --transform difference distils steps"
+        return f"objective {cls.name!r} assumes they do not; {advice}"
