@@ -105,7 +105,7 @@ def test_what_cannot_be_a_covariate_is_refused(table: pd.DataFrame, roles: dict[
 
 def test_the_calendar_tells_hour_weekday_and_day_of_the_year_by_the_clock_of_its_zone() -> None:
     stamps = pd.date_range("2024-01-01", periods=9000, freq="h", tz="UTC").tz_convert("Europe/Berlin")
-    for cycle, length, truth in (("hour", 24, stamps.hour), ("weekday", 7, stamps.dayofweek)):
+    for cycle, length, truth in (("hour", 24, stamps.hour), ("weekday", 7, stamps.day_of_week)):
         sine, cosine = calendar(stamps, [cycle])[:, :2].T
         turned = np.arctan2(sine, cosine) * length / (2 * np.pi)
         np.testing.assert_allclose((turned - truth + length / 2) % length - length / 2, 0, atol=1e-9)

@@ -79,8 +79,8 @@ def calendar(stamps: pd.Index, cycles: Sequence[str], name: str = "calendar") ->
     days = np.where(stamps.is_leap_year, 366, 365)
     share = {
         "hour": (stamps.hour + stamps.minute / 60 + stamps.second / 3600) / 24,
-        "weekday": stamps.dayofweek / 7,
-        "year": (stamps.dayofyear - 1) / days,
+        "weekday": stamps.day_of_week / 7,
+        "year": (stamps.day_of_year - 1) / days,
     }
     turns = [
         2 * np.pi * n * np.asarray(share[cycle], float) for cycle in cycles for n in range(1, CYCLES[cycle][0] + 1)

@@ -44,7 +44,7 @@ class Grid(NamedTuple):
         codes, labels = pd.factorize(data["id"])
         data = data.assign(id=codes).iloc[self.order]
         found = self._aggregated(data.groupby(["id", self.place])["value"])
-        ends = pd.Series(self.place).groupby(data["id"].to_numpy()).agg(["min", "max"]).to_numpy()
+        ends = pd.Series(self.place).groupby(data["id"].to_numpy()).agg(["min", "max"]).to_numpy(copy=True)
         if np.ptp(ends, axis=1).min() + 1 >= MOST * len(self.steps):
             ends[:] = 0, len(self.steps) - 1
         each = [np.arange(first, last + 1) for first, last in ends]
