@@ -14,9 +14,9 @@ COPY pyproject.toml README.md LICENSE ./
 COPY hdt hdt
 COPY recipes recipes
 RUN pip install --no-cache-dir --constraint constraints.txt '.[search]' \
-    && useradd --create-home hdt
+    && useradd --create-home --uid 1000 hdt
 
-USER hdt
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["hdt"]
 CMD ["--help"]
