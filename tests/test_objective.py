@@ -232,6 +232,7 @@ def test_of_a_long_sequence_an_iteration_looks_at_some_windows_and_in_time_at_al
         assert len(rows) in (4 * 4, 5 * 4) and set(rows) < every
         seen |= set(rows)
     assert seen == every
+    assert objective.graph_bytes(2, 2) == 4 * 10 * 5 * 4 * 7  # and memory is counted for so many
     before = generator.get_state()
     assert len(objective.looked_at(known, synthetic[:, :11], generator)) == 5 * 4
     assert torch.equal(generator.get_state(), before)

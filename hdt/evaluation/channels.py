@@ -59,7 +59,7 @@ def cut_one(series: Tensor, student: str, roles: Roles | None) -> Tensor:
     return series[..., : every.targets if own is None else every.learned]
 
 
-def plain(panel: Panel) -> None:
+def check_plain(panel: Panel) -> None:
     """Refuse a panel that students with quantiles cannot be scored on."""
     require(
         panel.transform == "none",

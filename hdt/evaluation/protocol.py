@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hdt.data.series import Panel, Part
 from hdt.evaluation import naive
-from hdt.evaluation.channels import cut, cut_one, plain, roles_for, scaled_part
+from hdt.evaluation.channels import check_plain, cut, cut_one, roles_for, scaled_part
 from hdt.evaluation.scores import Score, cached, noise_of, summary, to_full
 from hdt.maths.residuals import Scatter
 from hdt.maths.windows import Gappy, Seen
@@ -71,7 +71,7 @@ class Evaluator:
         quantiles: bool = False,
     ):  # fmt: skip
         if quantiles:
-            plain(panel)
+            check_plain(panel)
         self.panel, self.context, self.horizon = panel.sampled(), context, horizon
         self.whole = panel.channels
         if panel.stored:

@@ -44,6 +44,12 @@ def top_harmonics(amplitude: Float[Tensor, "F C"], k: int) -> Bool[Tensor, "F C"
     return kept.scatter_(0, amplitude.topk(k, dim=0).indices, True)
 
 
+def check_harmonics(k: int, length: int) -> None:
+    """Refuse more harmonics than a series of ``length`` steps has."""
+    bins = length // 2 + 1
+    require(k <= bins, f"k={k} harmonics, but a series of M = {length} steps has M//2+1 = {bins}; lower --k")
+
+
 def harmonics_for(amplitude: Float[Tensor, "F C"], length: int, share: float) -> int:
     """The smallest k whose k largest harmonics hold ``share`` of the energy, averaged over channels."""
     energy = (amplitude.square() * bin_weights(length).to(amplitude)).sort(dim=0, descending=True).values

@@ -92,11 +92,8 @@ class HarmonicMatching(Objective[Harmonics]):
 
     @classmethod
     def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
-        k, bins = options["k"], shape.length // 2 + 1
-        require(
-            k == "auto" or k <= bins,
-            f"k={k} harmonics, but a series of M = {shape.length} steps has M//2+1 = {bins}; lower --k",
-        )
+        if options["k"] != "auto":
+            spectrum.check_harmonics(options["k"], shape.length)
 
     def prepare(self, series: Float[Tensor, "T C"]) -> Harmonics:
         amplitude, power = spectrum.mean_spectrum(series, self.problem.length)

@@ -178,8 +178,7 @@ class Wiener(Objective[Views]):
     ) -> Float[Tensor, "B window"]:
         """The synthetic windows of an iteration, of any sequence and channel: ``ENOUGH`` of a sequence at most."""
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
-        share = max(known.share, -(-every.shape[1] // ENOUGH))
-        return some_windows(every, share, generator).transpose(-1, -2).flatten(0, 2)
+        return some_windows(every, max(known.share, _share(every.shape[1])), generator).transpose(-1, -2).flatten(0, 2)
 
     def scored(self, total: Tensor, terms: Terms, name: str, weight: float, real: Moments, own: Moments) -> Tensor:
         """The total and the terms with those of a view."""
@@ -210,8 +209,17 @@ class Wiener(Objective[Views]):
         """x − x̄ and y − x̄."""
         return centred(flat, self.problem.context)
 
+    def graph_bytes(self, instances: int, channels: int) -> int:
+        size = self.problem.context + self.problem.horizon
+        return self._graph_bytes(instances, channels, _share(self.problem.length - size + 1))
+
     @classmethod
     def remedy(cls, options: Mapping[str, Any]) -> str:
         if options["level"]:
             return f"the level term (level={options['level']:g}) trains students for levels that shift"
         return "nothing here trains students for other levels; try --option level=1"
+
+
+def _share(count: int) -> int:
+    """One window in so many is looked at of a sequence that has ``count``."""
+    return -(-count // ENOUGH)

@@ -97,7 +97,8 @@ def _means(
     scored: int | None = None,
 ) -> list[Float[Tensor, "... C"]]:
     """Means over windows (L, H) and steps of each [B, H, C] that ``told`` makes of windows and their targets, NaN where
-    nothing was observed; ``numbers`` that it needs for each of a window."""
+    nothing was observed; ``numbers`` that it needs for each of a window. The first ``scored`` channels are targets, all
+    by default."""
     context, horizon = window
     values, targets, *_ = parted(series)
     every = windows(values, context, horizon)  # [(N,) n, L+H, C]
