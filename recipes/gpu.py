@@ -23,8 +23,8 @@ import hdt
 from hdt.students import STUDENTS, build
 from hdt.system import machine
 from hdt.training.fit import Running, fit
+from hdt.training.loop import PRECISIONS
 
-WAYS = [("float32", False), ("bf16", False), ("float32", True)]  # precision, torch.compile
 SMALL_BASES = [str(Path(__file__).parent / "moirai" / "tiny")]
 BASES = ["random:small", "random:base", "random:large"]  # 14M, 91M and 311M weights
 
@@ -50,30 +50,33 @@ def seconds(work: Callable[[], Any], rounds: int) -> float:
 
 
 def rows(devices: list[str], steps: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """One row per piece of work and way, its seconds by device; what cannot run says why."""
+    """One row per piece of work and way, its seconds by device; what cannot run says why. Compiled ones come last."""
     panel = hdt.load(table())
     for method in ("wiener", "fred-wiener", "hdt"):
         work = lambda device, m=method: hdt.distill(panel, method=m, iterations=steps, device=device)  # noqa: E731
         yield {"work": f"distil, {method}, {steps} iterations", "way": "float32", **timed(work, devices, rounds)}
     series = torch.tensor(panel.part("train"), dtype=torch.float32)
-    for name, (precision, compiled) in ((name, way) for name in STUDENTS for way in WAYS):
-        running = Running(precision, compile=compiled, steps=steps)
 
-        def train(device: str, name: str = name, running: Running = running) -> None:
+    def trained(name: str, precision: str, compiled: bool) -> dict[str, Any]:
+        def train(device: str) -> None:
             student = build(name, 96, 96, series.shape[1], 0).to(device)
             way = replace(student.training_settings, patience=99)
+            running = Running(precision, compile=compiled, steps=steps)
             fit(student, series[None].to(device), series[:192].to(device), 0, way, running)
 
         way = precision + (", compiled" if compiled else "")
-        yield {"work": f"{name}, {steps} steps", "way": way, **timed(train, devices, rounds)}
+        return {"work": f"{name}, {steps} steps", "way": way, **timed(train, devices, rounds)}
+
+    yield from (trained(name, precision, False) for name in STUDENTS for precision in PRECISIONS)
     distilled = hdt.distill(panel, method="wiener", iterations=5)
-    for base, precision in ((b, p) for b in SMALL_BASES + BASES * ("cuda" in devices) for p in ("float32", "bf16")):
+    for base, precision in ((b, p) for b in SMALL_BASES + BASES * ("cuda" in devices) for p in PRECISIONS):
 
         def tune(device: str, base: str = base, precision: str = precision) -> None:
             hdt.finetune(distilled, base=base, steps=steps, lr=1e-5, device=device, precision=precision, patch=32)
 
         own = [device for device in devices if device == "cuda" or base in SMALL_BASES]
         yield {"work": f"Moirai {Path(base).name}, {steps} steps", "way": precision, **timed(tune, own, rounds)}
+    yield from (trained(name, "float32", True) for name in STUDENTS)
 
 
 def timed(work: Callable[[str], Any], devices: list[str], rounds: int) -> dict[str, str]:
@@ -94,22 +97,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    lines = []
-    for row in rows(devices, args.steps, args.rounds):
-        lines.append(f"| {row['work']} | {row['way']} | {' | '.join(row.get(device, '') for device in devices)} |")
-        print(lines[-1], flush=True)
     names = {device: machine.device_name(device) for device in devices}
+    file = Path(__file__).parent / f"gpu-{names.get('cuda', 'none').replace(' ', '-')}.md"
     head = f"| work | | {' | '.join(names[device] for device in devices)} |\n|{'---|' * (2 + len(devices))}"
-    text = (
-        f"`python recipes/gpu.py --steps {args.steps} --rounds {args.rounds}`, medians, torch {torch.__version__}\n\n"
-    )
-    text += "\n".join([head, *lines]) + "\n"
-    if "cuda" not in devices:
-        print(f"\nno CUDA device here: only the CPU ran, and of Moirai only the tiny one\n\n{text}")
-        return
-    file = Path(__file__).parent / f"gpu-{names['cuda'].replace(' ', '-')}.md"
-    file.write_text(f"# {names['cuda']} beside the CPU\n\n{text}", encoding="utf-8")
-    print(f"\nwritten: {file}")
+    text = f"`python recipes/gpu.py --steps {args.steps} --rounds {args.rounds}`, medians, torch {torch.__version__}"
+    text += f"\n\n{head}\n"
+    for row in rows(devices, args.steps, args.rounds):
+        text += f"| {row['work']} | {row['way']} | {' | '.join(row.get(device, '') for device in devices)} |\n"
+        print(text.splitlines()[-1], flush=True)
+        if "cuda" in devices:  # what is known, should the rest be interrupted
+            file.write_text(f"# {names['cuda']} beside the CPU\n\n{text}", encoding="utf-8")
+    print(f"\nwritten: {file}" if "cuda" in devices else f"\nno CUDA device here: only the CPU ran\n\n{text}")
 
 
 if __name__ == "__main__":
