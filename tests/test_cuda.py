@@ -63,7 +63,7 @@ def test_every_kind_of_data_is_distilled_and_evaluated(kind: str, quantiles: boo
 
 
 def test_commands_run_on_cuda(csv: Path, run: Callable[..., Result], tmp_path: Path) -> None:
-    words = ["--length", 48, "--context", 12, "--horizon", 6, "--iterations", 4]
+    words = ["--length", 48, "--context", 12, "--horizon", 6]
     cuda, made = ["--device", "cuda"], tmp_path / "made"
     table = pd.read_csv(csv)
     table.iloc[:300].to_csv(csv, index=False)
@@ -71,11 +71,26 @@ def test_commands_run_on_cuda(csv: Path, run: Callable[..., Result], tmp_path: P
     space = tmp_path / "space.yaml"
     space.write_text("dlinear: {kernel: [3, 5], epochs: 2}\nmlp: {width: [4, 8], epochs: 2}\n")
     for command in (
-        ["distill", csv, "--method", "fred-wiener", "--state", "--out", made, *words, *cuda],
+        ["distill", csv, "--method", "fred-wiener", "--state", "--out", made, "--iterations", 4, *words, *cuda],
         ["evaluate", made, "--student", "dlinear", "--seeds", 1, *cuda],
         ["finetune", made, "--model", "xpatch", "--out", tmp_path / "tuned", *cuda],
         ["update", made, tmp_path / "new.csv", "--out", tmp_path / "updated", *cuda],
-        ["compare", csv, "--method", "wiener", "--student", "dlinear", "--seeds", 1, "--workers", 2, *words, *cuda],
+        [
+            "compare",
+            csv,
+            "--method",
+            "wiener",
+            "--student",
+            "dlinear",
+            "--seeds",
+            1,
+            "--workers",
+            2,
+            *words,
+            *cuda,
+            "--option",
+            "iterations=4",
+        ],
         ["search", made, "--space", space, "--trials", 4, "--out", tmp_path / "found", *cuda],
         ["audit", made],
     ):
