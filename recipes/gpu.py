@@ -49,12 +49,17 @@ def seconds(work: Callable[[], Any], rounds: int) -> float:
     return statistics.median(found)
 
 
-def rows(devices: list[str], steps: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """One row per piece of work and way, its seconds by device; what cannot run says why. Compiled ones come last."""
+def rows(devices: list[str], steps: int, rounds: int, only: str) -> Iterator[dict[str, Any]]:
+    """One row per piece of work and way, its seconds by device; what cannot run says why. Compiled ones come last.
+
+    ``only`` those whose work begins so.
+    """
     panel = hdt.load(table())
+
     for method in ("wiener", "fred-wiener", "hdt"):
         work = lambda device, m=method: hdt.distill(panel, method=m, iterations=steps, device=device)  # noqa: E731
-        yield {"work": f"distil, {method}, {steps} iterations", "way": "float32", **timed(work, devices, rounds)}
+        if "distil".startswith(only):
+            yield {"work": f"distil, {method}, {steps} iterations", "way": "float32", **timed(work, devices, rounds)}
     series = torch.tensor(panel.part("train"), dtype=torch.float32)
 
     def trained(name: str, precision: str, compiled: bool) -> dict[str, Any]:
@@ -67,16 +72,19 @@ def rows(devices: list[str], steps: int, rounds: int) -> Iterator[dict[str, Any]
         way = precision + (", compiled" if compiled else "")
         return {"work": f"{name}, {steps} steps", "way": way, **timed(train, devices, rounds)}
 
-    yield from (trained(name, precision, False) for name in STUDENTS for precision in PRECISIONS)
+    yield from (
+        trained(name, precision, False) for name in STUDENTS if name.startswith(only) for precision in PRECISIONS
+    )
     distilled = hdt.distill(panel, method="wiener", iterations=5)
-    for base, precision in ((b, p) for b in SMALL_BASES + BASES * ("cuda" in devices) for p in PRECISIONS):
+    bases = SMALL_BASES + BASES * ("cuda" in devices) if "Moirai".startswith(only) else []
+    for base, precision in ((base, precision) for base in bases for precision in PRECISIONS):
 
         def tune(device: str, base: str = base, precision: str = precision) -> None:
             hdt.finetune(distilled, base=base, steps=steps, lr=1e-5, device=device, precision=precision, patch=32)
 
         own = [device for device in devices if device == "cuda" or base in SMALL_BASES]
         yield {"work": f"Moirai {Path(base).name}, {steps} steps", "way": precision, **timed(tune, own, rounds)}
-    yield from (trained(name, "float32", True) for name in STUDENTS)
+    yield from (trained(name, "float32", True) for name in STUDENTS if name.startswith(only))
 
 
 def timed(work: Callable[[str], Any], devices: list[str], rounds: int) -> dict[str, str]:
@@ -95,6 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="what the work begins with: distil, xpatch, Moirai")
     args = parser.parse_args()
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     names = {device: machine.device_name(device) for device in devices}
@@ -102,7 +111,7 @@ def main() -> None:
     head = f"| work | | {' | '.join(names[device] for device in devices)} |\n|{'---|' * (2 + len(devices))}"
     text = f"`python recipes/gpu.py --steps {args.steps} --rounds {args.rounds}`, medians, torch {torch.__version__}"
     text += f"\n\n{head}\n"
-    for row in rows(devices, args.steps, args.rounds):
+    for row in rows(devices, args.steps, args.rounds, args.only):
         text += f"| {row['work']} | {row['way']} | {' | '.join(row.get(device, '') for device in devices)} |\n"
         print(text.splitlines()[-1], flush=True)
         if "cuda" in devices:  # what is known, should the rest be interrupted

@@ -304,11 +304,12 @@ def test_torchs_own_lack_of_memory_is_recognised() -> None:
 
 
 @pytest.mark.gpu
-def test_distillation_on_cuda_equals_that_on_the_cpu() -> None:
-    for given in (SMALL, POOLED, {**SMALL, "method": "dc", "k": None}):
-        one, other = (hdt.distill(make_frame(), device=device, **given) for device in ("cpu", "cuda"))
-        np.testing.assert_allclose(other.values, one.values, rtol=1e-3, atol=1e-3)
-        assert other.info.device == torch.cuda.get_device_name()
+@pytest.mark.parametrize("given", [SMALL, POOLED, {**SMALL, "method": "dc", "k": None}], ids=["hdt", "wiener", "dc"])
+def test_distillation_on_cuda_equals_that_on_the_cpu(given: dict[str, Any]) -> None:
+    """But for rounding, which shows where Adam divides a small gradient by its size."""
+    one, other = (hdt.distill(make_frame(), device=device, **given) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(other.values, one.values, rtol=0, atol=0.03)
+    assert other.info.device == torch.cuda.get_device_name()
 
 
 @pytest.mark.gpu
