@@ -107,7 +107,7 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
         "raise --length or lower --context/--horizon",
     )
     complete = checked_options(settings, options)
-    shape = Shape(settings.context, settings.horizon, settings.length)
+    shape = Shape(settings.context, settings.horizon, settings.length, settings.channels is not None)
     for part in (OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization]):
         part.check(complete, shape)
     return settings.model_copy(update={"options": complete})

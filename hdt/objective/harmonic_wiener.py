@@ -79,6 +79,7 @@ class HarmonicWiener(Wiener):
 
     @classmethod
     def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
+        super().check(options, shape)
         if options.get("k") is not None:  # which settings leave out
             spectrum.check_harmonics(options["k"], shape.length)
 

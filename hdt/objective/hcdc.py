@@ -157,6 +157,7 @@ class HCDC(Wiener):
 
     @classmethod
     def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
+        super().check(options, shape)
         least, most = options["least_penalty"], options["most_penalty"]
         require(least < most, f"least_penalty={least:g} is not below most_penalty={most:g}; give a range")
 

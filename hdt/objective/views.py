@@ -13,6 +13,7 @@ from hdt.maths import moments
 from hdt.maths.joint import Joint
 from hdt.maths.moments import Features, Moments
 from hdt.objective.contract import Known
+from hdt.objective.individual import Individual
 from hdt.training.features import Relu
 
 
@@ -29,13 +30,15 @@ class View(NamedTuple):
 class Views(Known):
     """The linear views, which every iteration looks at, and those of random features, one of which it draws.
 
-    Of synthetic windows it looks at one in ``share``. ``joint`` is the view with covariates, where there are any.
+    Of synthetic windows it looks at one in ``share``. ``joint`` is the view with covariates, ``own`` that
+    of students that know one channel, where there are any.
     """
 
     linear: Sequence[View]
     random: Sequence[View]
     share: int = 1
     joint: Joint | None = None
+    own: Individual | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ optimum W(S) is the Wiener filter A⁻¹B of the real series. The loss is the su
 
 With covariates there is a fourth view, φ = (x − x̄, z, 1), z what is known beside the target (:mod:`hdt.maths.joint`):
 of synthetic windows the columns known ahead are those of a real stretch of time, so that values agree with its stamps.
+With ``individual`` there are students that each know one channel (:mod:`hdt.objective.individual`).
 
 A network memorises what W(S) leaves unexplained of the few synthetic horizons, the more the longer it trains. So
 the centred views also pay for it, ``noise`` times tr(WᵀaW) − 2 tr(Wᵀb) + c(S) over c(S): synthetic horizons
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -44,12 +46,13 @@ from hdt.maths.moments import Moments
 from hdt.maths.roles import Roles
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
+from hdt.objective.individual import individual
 from hdt.objective.views import Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
-from hdt.system.parts import Method
+from hdt.system.parts import Method, Shape
 from hdt.training.features import Relu, centred, learned, numbers, random_relu
 
 ENOUGH = 400  # windows of a sequence in an iteration; of more, which overlap, it looks at others each time
@@ -68,6 +71,7 @@ class WienerOptions(Options):
     features: int = Field(256, ge=1, description="D of the ReLU view", json_schema_extra=SIZE)
     draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
     feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
+    individual: float = Field(0.0, ge=0, description="weight of students that each know one channel")
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
     beside: float | None = Field(None, ge=0, description=f"weight of the view with covariates; by default {BESIDE:g}")
 
@@ -107,14 +111,20 @@ class Wiener(Objective[Views]):
         facts = [context, horizon, len(drawn), stride]  # its weights are no part of it
         told = summed(series, size, statistic, lambda: fingerprint(facts, numbers(drawn), code=[Statistic, Relu]))
         if starts(series).any() or self.fixed(options.model_dump()):
-            return self.views(told, drawn, None)
+            own = individual(series, context, horizon) if options.individual else None
+            return replace(self.views(told, drawn, None), own=own)
         return self.views(told, drawn, Sums(told, stride, counts[0][0], fingerprint([], numbers(drawn))))
 
     @classmethod
     def fixed(cls, options: Mapping[str, Any]) -> str | None:
         if options["feature_steps"] and options["relu"]:
             return f"feature_steps={options['feature_steps']} learns features from all of the data"
-        return None
+        return f"individual={options['individual']:g} adds no rows to its moments" if options["individual"] else None
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
+        alone = options.get("individual", 0)
+        require(not alone or not shape.pooled, f"individual={alone:g}: every channel is needed; give --channels all")
 
     def extend(self, sums: Sums, series: Float[Tensor, "T C"]) -> Views:
         context, horizon = self.problem.context, self.problem.horizon
@@ -144,7 +154,7 @@ class Wiener(Objective[Views]):
             linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
-            linear.append(View("centred", options.centred, self.centred, real))
+            linear.append(View("centred", options.centred, partial(centred, context=context), real))
         random = [
             View("relu", options.relu, features, Moments.of([moments.whole(product), *others]).means())
             for n, features in enumerate(drawn)
@@ -157,7 +167,7 @@ class Wiener(Objective[Views]):
         return replace(known, joint=joint(series, roles, context, horizon, stretch, most), sums=None)
 
     def restrict(self, known: Views, channels: Int[Tensor, " g"]) -> Views:
-        return replace(known, share=SHARE)
+        return replace(known, share=SHARE, own=None if known.own is None else known.own.restrict(channels))
 
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
         flat = self.looked_at(known, synthetic, generator)
@@ -167,6 +177,10 @@ class Wiener(Objective[Views]):
         for view in [*known.linear, *(known.random[i] for i in chosen)]:
             own = moments.window_moments([view.features(flat)]).means().double()
             total = self.scored(total, terms, view.name, view.weight, view.real, own)
+        if known.own is not None:
+            error, noise = known.own.errors(flat, self.options.ridge, generator)
+            total = total + self.options.individual * (error + self.options.noise * noise)
+            terms |= {"individual": error.detach(), "individual_noise": noise.detach()}
         if known.joint is not None:
             weight = BESIDE if self.options.beside is None else self.options.beside
             own = known.joint.of(synthetic)
@@ -205,10 +219,6 @@ class Wiener(Objective[Views]):
         context = self.problem.context
         return torch.cat([flat[:, :context], torch.ones_like(flat[:, :1])], dim=1), flat[:, context:]
 
-    def centred(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
-        """x − x̄ and y − x̄."""
-        return centred(flat, self.problem.context)
-
     def graph_bytes(self, instances: int, channels: int) -> int:
         size = self.problem.context + self.problem.horizon
         return self._graph_bytes(instances, channels, _share(self.problem.length - size + 1))
@@ -221,5 +231,4 @@ class Wiener(Objective[Views]):
 
 
 def _share(count: int) -> int:
-    """One window in so many is looked at of a sequence that has ``count``."""
-    return -(-count // ENOUGH)
+    return -(-count // ENOUGH)  # one window in so many

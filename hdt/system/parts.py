@@ -46,11 +46,13 @@ class Method:
 
 
 class Shape(NamedTuple):
-    """What hyperparameters have to fit: context L, horizon H and length M, in steps."""
+    """What hyperparameters have to fit: context L, horizon H and length M, in steps; whether few channels stand for
+    all."""
 
     context: int
     horizon: int
     length: int
+    pooled: bool = False
 
 
 class Part:
