@@ -1,9 +1,9 @@
 """Small networks beside hdt's own students, for `recipes/ranking.py`: `--student architectures:NLinear` from here.
 
-Each is a class of (context, horizon, channels) with keyword arguments, and shares its weights among channels. All but
-NLinear standardise every window and put level and scale back. They are small stand-ins that differ in kind, no
-reproductions: NLinear (arXiv 2205.13504), TCN (1803.01271), GRU over segments as in SegRNN (2308.11200), PatchTST
-(2211.14730).
+Each is a class of (context, horizon, channels) with keyword arguments, and shares its weights among channels, but for
+Individual. All but the linear ones standardise every window and put level and scale back. They are small stand-ins that
+differ in kind, no reproductions: NLinear (arXiv 2205.13504), TCN (1803.01271), GRU over segments as in SegRNN
+(2308.11200), PatchTST (2211.14730).
 """
 
 from __future__ import annotations
@@ -25,6 +25,20 @@ class NLinear(nn.Module):
     def forward(self, context: Tensor) -> Tensor:
         last = context[:, -1:]
         return self.map(self.dropout((context - last).transpose(1, 2))).transpose(1, 2) + last
+
+
+class Individual(nn.Module):
+    """A linear map for each channel of what differs from the mean of its context: nothing is shared."""
+
+    def __init__(self, context: int, horizon: int, channels: int) -> None:
+        super().__init__()
+        bound = context**-0.5
+        self.map = nn.Parameter(torch.empty(channels, context, horizon).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(horizon, channels))
+
+    def forward(self, context: Tensor) -> Tensor:
+        mean = context.mean(dim=1, keepdim=True)
+        return torch.einsum("blc,clh->bhc", context - mean, self.map) + self.bias + mean
 
 
 def segments(windows: Tensor, steps: int) -> Tensor:

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -154,7 +153,7 @@ class Wiener(Objective[Views]):
             linear.append(View("raw", options.raw, self.raw, real))
         if options.centred:
             real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
-            linear.append(View("centred", options.centred, partial(centred, context=context), real))
+            linear.append(View("centred", options.centred, lambda flat: centred(flat, context), real))
         random = [
             View("relu", options.relu, features, Moments.of([moments.whole(product), *others]).means())
             for n, features in enumerate(drawn)
@@ -192,7 +191,8 @@ class Wiener(Objective[Views]):
     ) -> Float[Tensor, "B window"]:
         """The synthetic windows of an iteration, of any sequence and channel: ``ENOUGH`` of a sequence at most."""
         every = windows(synthetic, self.problem.context, self.problem.horizon)  # [N, n, L+H, C]
-        return some_windows(every, max(known.share, _share(every.shape[1])), generator).transpose(-1, -2).flatten(0, 2)
+        share = max(known.share, -(-every.shape[1] // ENOUGH))
+        return some_windows(every, share, generator).transpose(-1, -2).flatten(0, 2)
 
     def scored(self, total: Tensor, terms: Terms, name: str, weight: float, real: Moments, own: Moments) -> Tensor:
         """The total and the terms with those of a view."""
@@ -221,14 +221,10 @@ class Wiener(Objective[Views]):
 
     def graph_bytes(self, instances: int, channels: int) -> int:
         size = self.problem.context + self.problem.horizon
-        return self._graph_bytes(instances, channels, _share(self.problem.length - size + 1))
+        return self._graph_bytes(instances, channels, -(-(self.problem.length - size + 1) // ENOUGH))
 
     @classmethod
     def remedy(cls, options: Mapping[str, Any]) -> str:
         if options["level"]:
             return f"the level term (level={options['level']:g}) trains students for levels that shift"
         return "nothing here trains students for other levels; try --option level=1"
-
-
-def _share(count: int) -> int:
-    return -(-count // ENOUGH)  # one window in so many

@@ -1,0 +1,136 @@
+"""Students that each know one channel: moments, errors and gradients by NumPy, and what they are refused for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Ready, make_frame
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hdt
+from hdt.objective import Problem
+from hdt.objective import individual as own
+from hdt.objective.individual import individual
+from hdt.objective.wiener import Wiener
+from hdt.system.errors import InputError
+
+L, H = 4, 3
+SMALL: dict[str, Any] = {"length": 48, "context": 12, "horizon": 6, "features": 8, "draws": 2}
+
+
+def double(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def cut(series: np.ndarray) -> np.ndarray:
+    """Windows [n, L+H] of one channel, less the means of their contexts."""
+    every = np.lib.stride_tricks.sliding_window_view(series, L + H)
+    return every - every[:, :L].mean(axis=1, keepdims=True)
+
+
+def features(every: np.ndarray, view: Any, linear: bool) -> np.ndarray:
+    x = every[:, :L]
+    if linear:
+        return x
+    scale = np.sqrt((x**2).mean(axis=1, keepdims=True) + 1e-5)
+    return np.maximum(x @ view.mix.numpy() + scale * view.bias.numpy(), 0)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 4))
+def test_errors_are_those_of_a_ridge_regression_for_each_channel(seed: int, sequences: int, channels: int) -> None:
+    real, synthetic = double(60, channels, seed=seed), double(sequences, 16, channels, seed=seed + 1)
+    known = individual(real.float().double(), L, H)
+    flat = synthetic.unfold(1, L + H, 1).flatten(0, 1).flatten(0, 1)  # windows of one time follow one another
+    error, noise = known.errors(flat, 0.1, torch.Generator().manual_seed(5))
+    draw = 1 + int(torch.randint(own.DRAWS, (), generator=torch.Generator().manual_seed(5)))
+    expected = np.zeros(2)
+    for place in (0, draw):
+        left = np.zeros((2, 2, channels))
+        for c in range(channels):
+            view = known.views[place][0]
+            every = cut(real.float().double()[:, c].numpy())
+            made = np.concatenate([cut(one) for one in synthetic[:, :, c].numpy()])
+            x, y = features(made, view, place == 0), made[:, L:]
+            a = x.T @ x / len(x)
+            ridge = np.trace(a) / len(a)
+            if channels == 1:
+                ridge *= 1 + own.LEAST
+            else:
+                sizes = [
+                    np.mean(
+                        np.concatenate([features(cut(one), view, place == 0) for one in synthetic[:, :, k].numpy()])
+                        ** 2
+                    )
+                    for k in range(channels)
+                ]
+                ridge += own.LEAST * np.mean(sizes)
+            weights = np.linalg.solve(a + 0.1 * ridge * np.eye(len(a)), x.T @ y / len(x))
+            for n, rows in enumerate((every, made)):
+                gap = rows[:, L:] - features(rows, view, place == 0) @ weights
+                left[:, n, c] = (gap**2).sum(axis=1).mean(), (rows[:, L:] ** 2).sum(axis=1).mean()
+        expected += left[0].mean(axis=1) / left[1].mean(axis=1)
+    np.testing.assert_allclose([error.item(), noise.item()], expected, rtol=1e-7)
+
+
+def test_the_gradient_is_that_of_the_loss() -> None:
+    known, flat = individual(double(60, 2), L, H), double(2, 12, 2, seed=1)
+
+    def loss(series: torch.Tensor) -> torch.Tensor:
+        every = series.unfold(1, L + H, 1).flatten(0, 1).flatten(0, 1)
+        error, noise = known.errors(every, 0.1, torch.Generator().manual_seed(0))
+        return error + 0.3 * noise
+
+    assert torch.autograd.gradcheck(loss, (flat.requires_grad_(),))
+
+
+def test_it_is_a_term_of_wiener_and_of_a_group_it_knows_the_channels() -> None:
+    problem, real, synthetic = Problem(L, H, 16), double(60, 3), double(1, 16, 3, seed=1)
+    with_it, without = (Ready(Wiener(Wiener.Options(individual=w, features=5, draws=1), problem), real) for w in (2, 0))
+    loss, terms = with_it.loss(synthetic, torch.Generator().manual_seed(0))
+    plain, others = without.loss(synthetic, torch.Generator().manual_seed(0))
+    assert set(terms) - set(others) == {"individual", "individual_noise"}
+    expected = plain + 2 * (terms["individual"] + 0.03 * terms["individual_noise"])
+    torch.testing.assert_close(loss, expected)
+    objective = Wiener(Wiener.Options(individual=2, features=5, draws=1), problem)
+    some = objective.restrict(objective.prepare(real), torch.tensor([2, 0])).own
+    alone = objective.prepare(real[:, [2, 0]]).own
+    assert some is not None and alone is not None
+    for (_, one), (_, other) in zip(some.views, alone.views, strict=True):
+        torch.testing.assert_close(vars(one), vars(other))
+
+
+def test_a_set_teaches_each_channel_its_own_map() -> None:
+    """Two channels with opposite dynamics, x_t = ±.9 x_{t−1}: shared weights know neither."""
+    rng, values = np.random.default_rng(0), np.zeros((600, 2))
+    for t in range(1, 600):
+        values[t] = np.array([0.9, -0.9]) * values[t - 1] + rng.normal(size=2)
+    frame = pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=600, freq="h"), columns=["up", "down"])
+    left = []
+    for weight in (0.0, 1.0):
+        made = hdt.distill(frame, method="wiener", individual=weight, iterations=100, seed=0, **SMALL)
+        known = individual(torch.tensor(made.panel.part("train"), dtype=torch.float64), 12, 6)  # type: ignore[union-attr]
+        flat = torch.tensor(made.values).unfold(1, 18, 1).flatten(0, 1).flatten(0, 1).double()
+        left.append(known.errors(flat, 0.01, torch.Generator().manual_seed(0))[0].item())
+    assert left[1] < 0.93 * left[0]
+
+
+def test_where_channels_are_not_alone_it_is_refused() -> None:
+    frame = make_frame(columns=tuple("abc"))
+    with pytest.raises(InputError, match="individual=1: every channel is needed; give --channels all"):
+        hdt.distill(frame, method="wiener", channels=2, individual=1.0, iterations=2, **SMALL)
+    made = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, **SMALL)
+    with pytest.raises(InputError, match="individual=1 adds no rows to its moments"):
+        hdt.update(made, make_frame(500, tuple("abc")).iloc[400:])
+    whole = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, channel_batch=2, **SMALL)
+    assert np.isfinite(whole.values).all()
+
+
+def test_a_channel_without_variance_is_no_obstacle() -> None:
+    frame = make_frame().assign(flat=3.0)
+    made = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, **SMALL)
+    assert np.isfinite(made.values).all()
