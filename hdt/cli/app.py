@@ -98,6 +98,8 @@ def distill(
     option: Annotated[list[str] | None, Option(help="Any other hyperparameter, name=value.")] = None,
     seed: Annotated[int | None, Option(help="Equal seeds give equal bytes.")] = None,
     device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
+    epsilon: Annotated[float | None, Option(help="ε: make the set differentially private for any one series.")] = None,
+    delta: Annotated[float | None, Option(help="δ of that, 1e-5 by default.")] = None,
     missing: data.MissingCells = None,
     split: data.Split = None,
     time_column: data.TimeColumn = None,
@@ -213,7 +215,10 @@ def evaluate(
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     _print_evaluation(distilled, rows, as_json)
-    record_evaluation(run, rows)
+    if distilled.info.privacy is None:
+        record_evaluation(run, rows)
+    else:
+        say(f"note: {run} is private, and errors on real data are not; they are not kept there")
 
 
 def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -168,7 +168,8 @@ def evidence(made: Distilled, panel: Panel, blocks: int) -> Float[np.ndarray, "b
 
     settings = made.info.settings
     context, size = settings.context, settings.context + settings.horizon
-    scaled = made.scaler.transform(panel.original("train")[: blocks * size].astype(np.float64))
+    assert made.panel is not None
+    scaled = made.panel.scaler.transform(panel.original("train")[: blocks * size].astype(np.float64))
     real = scaled.reshape(blocks, size, -1).transpose(0, 2, 1)  # [blocks, C, size]
     own = _windows(made.values, size).transpose(2, 0, 1)  # [C_s, n, size]
     every = own.reshape(-1, size)
