@@ -32,7 +32,6 @@ from hdt.tuning.score import BATCH
 
 if TYPE_CHECKING:
     from chronos import Chronos2Model
-    from peft import PeftModel
 
 INSTALL = "Chronos-2 needs chronos-forecasting: pip install 'hdt-ts[chronos]' (missing here: {})"
 INSTALL_PEFT = "--pattern lora needs peft: pip install 'hdt-ts[chronos]' (missing here: {})"
@@ -61,7 +60,7 @@ class ChronosTuning(Tuning):
         self, network: Chronos2Model, batches: Batches, validation: Float[Tensor, "m window"], device: torch.device
     ) -> None:
         plan = batches.plan
-        self.adapted: PeftModel | None = None
+        self.adapted: Any = None
         if plan.pattern == "lora":
             peft = import_peft()
             with seeded(plan.seed, device), warnings.catch_warnings():
