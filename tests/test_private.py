@@ -196,6 +196,8 @@ def test_a_run_says_what_it_grants(run: Run, many: pd.DataFrame, tmp_path: Path)
     assert not (tmp_path / "r" / EVALUATION).exists()
     assert run("report", "r").code == 0
     refused(run("report", "r", "--data", "clients.csv"), "this run is private")
+    if find_spec("sklearn"):
+        refused(run("audit", "r"), "this run is private")
     refused(run("update", "r", "clients.csv"), r"no state for updates \(it is private\)")
     make_frame(200, NAMES).to_csv("shorter.csv")
     refused(run("evaluate", "r", "--data", "shorter.csv"), "its shape is not that of the data")

@@ -161,7 +161,7 @@ def distill(
     with (
         reading.shared(panel, engine, workers, address),
         progress_bar() as bar,
-        resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
+        resumable("its beginning" if settings.epsilon else f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
     ):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         if isinstance(panel.values, Stored):

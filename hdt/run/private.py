@@ -19,7 +19,7 @@ C series of T rows that repeat M steps of this spectrum with random phases. It h
 no scale, no names. Start, objective, pictures and every measurement of the run are those of the stand-in.
 
 The noise comes from the operating system and is never kept: that of a seed, which a run tells, could be taken off. It
-is the sum of four draws over two, whose last digits give away no more (Holohan & Braghin, arXiv 2107.10138).
+is the sum of four draws over two, against attacks on the last digits of floats (Holohan & Braghin, arXiv 2107.10138).
 
 Why not noise on the moments A, B (:mod:`hdt.maths.moments`) of windows of D steps: a series moves their D² numbers by
 up to D, and that much noise buries all but the largest of their eigenvalues, of thousands of series, too; the
