@@ -2,7 +2,7 @@
 
     python recipes/privacy.py electricity m4-hourly solar made --seeds 3 --out privacy.csv --figure privacy.png
 
-``electricity``, ``m4-hourly`` and ``solar`` are files of HDT_DATA_DIR; ``made`` are 3,000 series of daily and weekly
+``electricity``, ``m4-hourly`` and ``solar`` are files of HDT_DATA_DIR; ``made`` are 2,000 series of daily and weekly
 harmonics and autoregressive noise, with weights of their own. ``random`` with an ε are pieces of the stand-in itself:
 the noised spectrum with random phases. Epoch and rate are chosen on real validation data, which a private set does not
 cover: the errors are those of an owner who looks. Rows are written as they are found; those there are not found again.
@@ -30,7 +30,7 @@ EPSILONS = [1.0, 2.0, 4.0, 8.0, 1000.0]  # the last one: what the spectrum alone
 WIENER = {"iterations": 100, "features": 64, "draws": 4}
 
 
-def made(series: int = 3000, steps: int = 840) -> np.ndarray:
+def made(series: int = 2000, steps: int = 600) -> np.ndarray:
     """Series [T, C] with daily and weekly harmonics, and autoregressive noise."""
     rng, t = np.random.default_rng(0), np.arange(steps)[:, None]
     noise, memory = rng.normal(size=(steps, series)), rng.uniform(0.5, 0.95, series)
@@ -76,12 +76,14 @@ def draw(table: pd.DataFrame, place: Path) -> None:
 
     figure, axes = plt.subplots(figsize=(8, 3.4), ncols=2, sharey=True, layout="constrained")
     ticks = [*EPSILONS, np.inf]
-    for part, (method, title) in zip(axes, {"random": "the stand-in itself", "wiener": "wiener"}.items(), strict=True):
+    for part, (method, title) in zip(
+        axes, {"random": "pieces of the stand-in, □ of the data", "wiener": "wiener"}.items(), strict=True
+    ):
         for n, (case, own) in enumerate(table[table.method == method].groupby("case", sort=False)):
             places = [ticks.index(epsilon) for epsilon in own.epsilon]
             noised = [place < len(EPSILONS) for place in places]
             ratio, colour = own.ratio_to_full.to_numpy(), f"C{n}"
-            label = f"{case}, {own.series.iloc[0]:,} series"
+            label = f"{case}, {int(own.series.iloc[0]):,} series"
             part.plot(np.array(places)[noised], ratio[noised], "o-", color=colour, label=label)
             part.plot(np.array(places)[np.invert(noised)], ratio[np.invert(noised)], "s", color=colour, mfc="none")
         part.axhline(1, color="0.6", lw=1)
@@ -106,7 +108,8 @@ def main() -> None:
             there = (known.case == case) & (known.epsilon == (epsilon or np.inf)) & (known.seeds >= given.seeds)
             if not there.any():
                 known = pd.concat([known[known.seeds > 0], rows(case, epsilon, given.seeds)])
-                known.to_csv(given.out, index=False)
+                known = known.astype({"series": int, "seeds": int})
+                known.round(5).to_csv(given.out, index=False)
     print(known.round(4).to_string())
     if given.figure:
         draw(known[~known.method.isin(["last value", "last season"])], given.figure)
