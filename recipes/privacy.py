@@ -1,6 +1,7 @@
 """The price of privacy: test errors on sets of tables of many series, by ε (δ = 1e-5).
 
-    python recipes/privacy.py electricity m4-hourly solar made --seeds 3 --out privacy.csv --figure privacy.png
+    python recipes/privacy.py electricity m4-hourly --seeds 5 --out privacy.csv
+    python recipes/privacy.py solar made --seeds 2 --out privacy.csv --figure privacy.png
     python recipes/privacy.py electricity m4-hourly --student dlinear --seeds 2 --out privacy.csv
 
 ``electricity``, ``m4-hourly`` and ``solar`` are files of HDT_DATA_DIR; ``made`` are 2,000 series of daily and weekly
@@ -122,7 +123,8 @@ def main() -> None:
         for epsilon in (None, *EPSILONS):
             there = (known.case == case) & (known.epsilon == (epsilon or np.inf)) & (known.student == given.student)
             if not there.any():
-                known = pd.concat([known, rows(case, epsilon, given.seeds, given.student)])
+                found = rows(case, epsilon, given.seeds, given.student)
+                known = pd.concat([known, found]) if len(known) else found
                 known.round(5).to_csv(given.out, index=False)
     print(known.round(4).to_string())
     if given.figure:
