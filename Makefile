@@ -40,7 +40,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "hdt needs Python 3.10 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hub,moirai,neuralforecast,ray,search,view]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,docs,hub,moirai,neuralforecast,privacy,ray,search,view]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps uni2ts
 	@touch $@
 

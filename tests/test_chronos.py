@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,6 +22,10 @@ from hdt.tuning import base as bases
 Run = Callable[..., Result]
 needs_chronos = pytest.mark.skipif(
     find_spec("chronos") is None, reason="chronos-forecasting is not installed: pip install 'hdt-ts[chronos]'"
+)
+needs_peft = pytest.mark.skipif(
+    find_spec("chronos") is None or find_spec("peft") is None,
+    reason="chronos-forecasting or peft is not installed: pip install 'hdt-ts[chronos]'",
 )
 CHRONOS = {
     "context_length": 64, "input_patch_size": 4, "input_patch_stride": 4, "output_patch_size": 4,
@@ -107,6 +112,49 @@ def test_a_step_changes_what_the_pattern_says(pattern: str, distilled: hdt.Disti
     assert heads <= changed <= expected and bool(changed & ffn) == (pattern == "full")
 
 
+@needs_peft
+def test_lora_ends_as_a_network_like_the_base(distilled: hdt.Distilled, tiny: Path, tmp_path: Path) -> None:
+    from chronos import Chronos2Pipeline
+
+    from hdt.tuning.chronos import load
+
+    before = load(tiny).state_dict()
+    settings = {"base": tiny, "steps": 3, "lr": 1e-2, "pattern": "lora"}
+    tuned = hdt.finetune(distilled, **settings)
+    facts, after = tuned.training, tuned.network.state_dict()
+    assert facts["pattern"] == "lora" and facts["validation_crps"] < facts["validation_crps_before"]
+    assert facts["parameters"] == sum(weight.numel() for weight in load(tiny).parameters())
+    assert list(after) == list(before) and all(weight.requires_grad for weight in tuned.network.parameters())
+    changed = {name for name in after if not torch.equal(after[name], before[name])}
+    adapted = {name for name in before if re.search(r"self_attention\.[qkvo]\.weight|output_layer\.weight", name)}
+    assert changed and changed == adapted & changed and any("output_layer" in name for name in changed)
+    gap = after["encoder.block.0.layer.0.self_attention.v.weight"]
+    gap = gap - before["encoder.block.0.layer.0.self_attention.v.weight"]
+    assert 0 < torch.linalg.matrix_rank(gap, rtol=1e-4) <= 8 < min(gap.shape)
+    again = hdt.finetune(distilled, **settings).network.state_dict()
+    assert all(torch.equal(weight, again[name]) for name, weight in after.items())
+    folder = tuned.save(tmp_path / "tuned")
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "forecaster.json"}
+    frame = make_frame(rows=40)
+    pd.testing.assert_frame_equal(hdt.Forecaster.load(folder).forecast(frame), tuned.forecast(frame))
+    assert isinstance(Chronos2Pipeline.from_pretrained(folder).model, type(tuned.network))
+    kept = hdt.finetune(distilled, **{**settings, "lr": 1e3, "clip": None})
+    assert kept.training["steps_to_best"] == 0
+    assert all(torch.equal(weight, before[name]) for name, weight in kept.network.state_dict().items())
+
+
+def test_lora_without_peft_is_one_line(distilled: hdt.Distilled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(InputError, match=r"lora needs peft: pip install 'hdt-ts\[chronos\]' .*here: peft") as caught:
+        hdt.finetune(distilled, base="chronos-2", pattern="lora")
+    assert "\n" not in str(caught.value)
+
+
+def test_lora_is_a_pattern_of_chronos_alone(distilled: hdt.Distilled) -> None:
+    with pytest.raises(InputError, match=r"unknown pattern 'lora'; known: full, freeze_ffn, head_only$"):
+        hdt.finetune(distilled, base="random:small", pattern="lora")
+
+
 @needs_chronos
 def test_the_base_is_kept_where_no_step_is_better(distilled: hdt.Distilled, tiny: Path) -> None:
     from hdt.tuning.chronos import load
@@ -117,14 +165,15 @@ def test_the_base_is_kept_where_no_step_is_better(distilled: hdt.Distilled, tiny
 
 
 @needs_chronos
+@pytest.mark.parametrize("pattern", ["full", pytest.param("lora", marks=needs_peft)])
 def test_an_interrupted_tuning_ends_as_an_uninterrupted_one(
-    distilled: hdt.Distilled, tiny: Path, tmp_path: Path
+    pattern: str, distilled: hdt.Distilled, tiny: Path, tmp_path: Path
 ) -> None:
     def interrupt(step: int, *_: object) -> None:
         if step == 2:
             raise KeyboardInterrupt
 
-    settings = {"base": tiny, "steps": 6, "lr": 1e-2}
+    settings = {"base": tiny, "steps": 6, "lr": 1e-2, "pattern": pattern}
     point = tmp_path / "point"
     with pytest.raises(KeyboardInterrupt):
         hdt.finetune(distilled, **settings, checkpoint=point, watch=interrupt)

@@ -98,6 +98,8 @@ def distill(
     option: Annotated[list[str] | None, Option(help="Any other hyperparameter, name=value.")] = None,
     seed: Annotated[int | None, Option(help="Equal seeds give equal bytes.")] = None,
     device: Annotated[str | None, Option(help="auto, cpu or cuda.")] = None,
+    epsilon: Annotated[float | None, Option(help="ε: make the set differentially private for any one series.")] = None,
+    delta: Annotated[float | None, Option(help="δ of that, 1e-5 by default.")] = None,
     missing: data.MissingCells = None,
     split: data.Split = None,
     time_column: data.TimeColumn = None,
@@ -159,7 +161,7 @@ def distill(
     with (
         reading.shared(panel, engine, workers, address),
         progress_bar() as bar,
-        resumable(f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
+        resumable("its beginning" if settings.epsilon else f"the last checkpoint, one every {KEEP_SECONDS:g} seconds"),
     ):
         task = bar.add_task(f"distilling {panel.name}", total=max(settings.iterations, 1))
         if isinstance(panel.values, Stored):
@@ -213,7 +215,10 @@ def evaluate(
         )  # fmt: skip
     rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
     _print_evaluation(distilled, rows, as_json)
-    record_evaluation(run, rows)
+    if distilled.info.privacy is None:
+        record_evaluation(run, rows)
+    else:
+        say(f"note: {run} is private, and errors on real data are not; they are not kept there")
 
 
 def _print_evaluation(distilled: Distilled, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -48,6 +48,10 @@ def _with_real(run: Path, data: str | None) -> Distilled:
     from hdt.run.source import real_data, same_data
 
     distilled = Distilled.load(run)
+    if distilled.info.privacy is not None:
+        if data is not None:
+            raise InputError(f"{run}: this run is private, and its pages do not show real series; leave --data out")
+        return distilled
     try:
         panel = real_data(distilled, data)
         same_data(distilled, panel)

@@ -74,7 +74,7 @@ def print_summary(distilled: Distilled, out: Path) -> None:
     print(f"  {info.floats:,} stored numbers, {info.compression:.0f}× fewer")
     print(f"  {info.seconds:.1f} s{memory}, {info.device}")
     print(f"  circular autocovariance gap {info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (scaled units, channel mean)")
-    print(f"  nearest real sub-series: {info.distance.nearest:.2f} standard deviations away")
+    print(f"  nearest {info.nearest_of} sub-series: {info.distance.nearest:.2f} standard deviations away")
     if sys.stdout.isatty():
         sketch(distilled)
     print(f"  {out / PAGE}")

@@ -33,7 +33,9 @@ def finetune(
     ] = None,
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
     real: Annotated[bool, Option("--real", help="Train on the real training part instead.")] = False,
-    pattern: Annotated[str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only.")] = None,
+    pattern: Annotated[
+        str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only; of Chronos-2 also lora.")
+    ] = None,
     context: Annotated[int | None, Option(help="L, steps the model sees; the run's by default.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps it forecasts; the run's by default.")] = None,
     patch: Annotated[int | None, Option(help="Moirai's steps per token; chosen on validation by default.")] = None,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from hdt.data import registry
 from hdt.distillation.methods import METHODS, named
@@ -22,6 +30,7 @@ DEFAULT_LENGTH, DEFAULT_CONTEXT, DEFAULT_HORIZON = 384, 96, 96
 ALL = "all"  # synthetic channels: one for each real one
 SEVERAL_CHANNELS, PROTOTYPES = 32, 8  # beyond so many channels, so many stand for all, where the objective pools them
 MANY_CHANNELS, CHANNEL_BATCH = 64, 32  # beyond so many channels, an iteration works on a group of so many
+DELTA = 1e-5  # of a private set
 SHOWN = 80  # characters of a wrong value in an error
 
 
@@ -56,9 +65,17 @@ class Settings(Options):
     learning_rate: float = Field(gt=0, description="of Adam at the start, cosine to zero")
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    epsilon: float | None = Field(None, gt=0, description="ε, for which the set is private; see the card")
+    delta: float | None = Field(None, gt=0, lt=1, description="δ of this ε")
     options: dict[str, Any] = Field(
         default_factory=dict, description="hyperparameters of objective and parameterization"
     )
+
+    @model_serializer(mode="wrap")
+    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings that are not private say nothing of it, as before any were."""
+        found: dict[str, Any] = every(self)
+        return {name: value for name, value in found.items() if value is not None or name not in ("epsilon", "delta")}
 
 
 def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> Settings:
@@ -92,7 +109,9 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     budget, listed = given.pop("budget", None), given.pop("options", {})
     require(isinstance(listed, Mapping), f"options={listed!r}: expected names with their values")
     own = {name: value for name, value in given.items() if name in Settings.model_fields}
-    settings = validated(Settings, {**defaults, **own})
+    require("epsilon" in own or "delta" not in own, "delta belongs to --epsilon; give both, or none")
+    private = {"delta": DELTA} if "epsilon" in own else {}
+    settings = validated(Settings, {**defaults, **private, **own})
     if real_channels is not None:
         settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}

@@ -91,7 +91,7 @@ def command(settings: Settings, data: str, load_options: Mapping[str, Any], real
     defaults = {**usual.model_dump(), **{name: getattr(METHODS[settings.method], name) for name in pair}}
     words, flags = ["hdt", "distill", data], marked(settings, FLAG)
     for name, value in settings.model_dump(exclude={"options"}).items():
-        if name in NAMED or value != defaults[name]:
+        if name in NAMED or value != defaults.get(name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     for name, value in settings.options.items():
         if value != usual.options.get(name):

@@ -78,14 +78,18 @@ def audit(
 
     ``distilled`` may be the folder of a run, ``data`` as in :func:`hdt.evaluate`. ``shadows`` sets are distilled, two
     at least; ``watch`` is called before each with (label, done, total). Needs scikit-learn, ``hdt-ts[audit]``. Raises
-    :class:`hdt.system.errors.InputError`, for series of unequal length, tables that stay in their files and updated
-    runs, too.
+    :class:`hdt.system.errors.InputError`, for series of unequal length, tables that stay in their files, and updated
+    and private runs, too.
     """
     require(find_spec("sklearn") is not None, "scikit-learn is not installed; pip install 'hdt-ts[audit]'")
     require(shadows >= 2, f"shadows={shadows}: two at least, for one is attacked with what is known of others")
     require(0 <= seed <= LARGEST_SEED, f"seed={seed}: expected 0 to {LARGEST_SEED:,}")
     if not isinstance(distilled, Distilled):
         distilled = Distilled.load(distilled)
+    require(
+        distilled.info.privacy is None,
+        "this run is private, which bounds every attack on one of its series; audit one that is not",
+    )
     panel = real_data(distilled, data)
     same_data(distilled, panel)
     require(

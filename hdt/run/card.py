@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hdt.distillation import config
-from hdt.run.records import METRICS, PAGE, PARAMS, RECIPE, RUN, SERIES, DataInfo
+from hdt.run.records import METRICS, PAGE, PARAMS, RECIPE, RUN, SERIES, DataInfo, Privacy
 
 if TYPE_CHECKING:
     from hdt.run.synthetic import Synthetic
@@ -24,6 +24,7 @@ def card(distilled: Synthetic, command: str) -> str:
     repeat = (
         "settings, for the next update" if data.parts else f"settings to run again with `hdt distill --recipe {RECIPE}`"
     )
+    nearest = f"{info.distance.nearest:.2f} from the nearest {info.nearest_of} segment"
     return f"""# {data.name}, distilled
 
 {len(distilled.values)} × {settings.length} synthetic steps of {len(distilled.columns)} channels, made from
@@ -53,11 +54,28 @@ frame = hdt.Distilled.load("{data.name}").to_frame()  # the path of this folder
 
 ## Facts
 
-- Root mean square distance in standard deviations:{start} {info.distance.nearest:.2f} from the nearest real segment.
+- Root mean square distance in standard deviations:{start} {nearest}.
 - Largest autocovariance gap {info.acf_gap:.3f}, at most the PSD gap {info.psd_gap:.3f} (means over channels).
 - {info.seconds:.1f} s on {info.device}.
-{noise}{notices}
+{noise}{notices}{_privacy(info.privacy)}
 A synthetic series carries statistics of its source: its licence may bind you too.
+"""
+
+
+def _privacy(own: Privacy | None) -> str:
+    """What a private set grants and what it does not."""
+    if own is None:
+        return ""
+    return f"""
+## Privacy
+
+(ε, δ) = ({own.epsilon:g}, {own.delta:g}): whatever anybody learns from this folder, he would have learned nearly as
+well, in the sense of differential privacy, had the values of any one series been others. The mean spectrum of the
+{own.series:,} series, {own.numbers} numbers, got Gaussian noise of {own.multiplier:.4g} times what one series can
+change of their sum ({own.accountant}); all else was made from it, and every measurement here is of a stand-in with
+this spectrum. Public are the number of series and of steps, the time stamps, the file's name and the settings. Not
+covered are several series of one person, another set from the same data, which spends as much again, and what is
+chosen or measured on real data, such as errors, rates and epochs.
 """
 
 

@@ -55,6 +55,8 @@ def refusal(panel: Panel, settings: Settings) -> str | None:
         why = f"its table was transformed, {panel.transform}"
     elif panel.covariates is not None:
         why = "it has covariates"
+    elif settings.epsilon is not None:
+        why = "its sums would be those of a stand-in"
     return _sentence(panel.name, why)
 
 
@@ -67,6 +69,8 @@ def missing(info: RunInfo) -> str:
         why = f"its table was transformed, {info.data.transform.kind}"
     elif info.data.covariates is not None:
         why = "it has covariates"
+    elif info.privacy is not None:
+        why = "it is private"
     name = info.data.name
     return _sentence(name, why) or f"{name}: this run kept no state; distil it again with --state (save(state=True))"
 

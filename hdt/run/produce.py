@@ -26,7 +26,7 @@ from hdt.maths.rows import Rows
 from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd, sub_series
 from hdt.objective import OBJECTIVES, Sums
 from hdt.parameterization import PARAMETERIZATIONS
-from hdt.run import beside
+from hdt.run import beside, private
 from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
@@ -53,7 +53,8 @@ def distill(
     removed at the end. With ``engine="ray"`` the statistics of a table that stays in its files are tasks of Ray: of one
     with so many ``workers`` on this machine, or of that at ``address``, HOST:PORT, whose machines see the same files;
     they are the same to the last bit. Only the training part is read; equal seeds give equal
-    bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any).
+    bytes on one machine with an equal number of threads (for ``wiener`` and ``fred-wiener`` with any). With ``epsilon``
+    the set is differentially private (:mod:`hdt.run.private`), its noise new each time, and it comes without its panel.
     Raises :class:`hdt.system.errors.InputError` for bad input.
     """
     panel, resolved = prepare(data, **settings)
@@ -85,6 +86,7 @@ def prepare(
     if panel.unequal:
         resolved = _pooled(panel, resolved, settings)
     beside.check(panel, resolved)
+    private.check(panel, resolved)
     rows, size = panel.borders[0], resolved.context + resolved.horizon
     require(rows >= size, f"{panel.name}: {rows} training rows are fewer than context + horizon = {size}")
     require(
@@ -121,6 +123,7 @@ def key(panel: Panel, settings: Settings) -> str:
     """Identifies everything that decides a distillation, and the device for its seconds."""
     facts = [settings.model_dump(mode="json", exclude={"device"}), panel.train_sha256, device_of(settings.device).type]
     facts += [] if panel.covariates is None else panel.covariates.identity
+    facts += [] if settings.epsilon is None else [private.__name__]
     parts = [OBJECTIVES[settings.objective], PARAMETERIZATIONS[settings.parameterization], STUDENTS[settings.backbone]]
     return fingerprint(facts, code=[*parts, Panel, __name__])
 
@@ -135,12 +138,16 @@ def distill_panel(
 
 
 def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, checkpoint: Path | None) -> Distilled:
+    privacy = None
+    if settings.epsilon is not None:
+        panel, privacy = private.stand_in(panel, settings)
+        checkpoint = None  # nothing goes on from other noise
     train = train_blocks(panel)
     little = little_compression(panel, settings)
     remedy = OBJECTIVES[settings.objective].remedy(settings.options)
     tested = machine.sample(panel.channels)
     some = panel.block("train", tested)
-    drift = stationarity.notice(some, [panel.columns[c] for c in tested], remedy)
+    drift = None if privacy else stationarity.notice(some, [panel.columns[c] for c in tested], remedy)
     device = device_of(settings.device)
     with machine.peak_memory(device) as peak:
         outcome = optimise(train, settings, watch=watch, checkpoint=checkpoint, beside=beside.told(panel))
@@ -153,6 +160,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
     floats = sum(tensor.numel() for tensor in outcome.params.values()) + (0 if given is None else given.size)
     started = float((outcome.series - outcome.started).square().mean().sqrt())
     taken = panel.fitted
+    notices = (*panel.notices, few(panel, settings), little, drift, privacy and privacy.notice)
     try:
         info = RunInfo(
             settings=settings,
@@ -171,9 +179,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 missing=panel.survey.missing,
                 transform=None if taken is None else TransformRecord.model_validate(taken.record),
                 covariates=beside.info(panel, outcome.row),
-                notices=[
-                    readable(notice) for notice in (*panel.notices, few(panel, settings), little, drift) if notice
-                ],
+                notices=[readable(notice) for notice in notices if notice],
             ),
             scaler_mean=panel.scaler.mean.tolist(),
             scaler_std=panel.scaler.std.tolist(),
@@ -194,6 +200,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
             ),
             chosen=outcome.chosen,
             noise=noise(outcome.series, torch.tensor(some, dtype=torch.float32), settings),
+            privacy=privacy,
         )
     except ValidationError as error:
         raise InputError(
@@ -201,7 +208,8 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
         ) from None
     params = {name: tensor.numpy() for name, tensor in outcome.params.items()}
     kept = None if refusal(panel, settings) else _kept(panel, settings, outcome.sums, power)
-    return Distilled(outcome.series.numpy(), params, info, outcome.history, panel, kept, given)
+    # A stand-in is not kept: pictures would show it as the real series.
+    return Distilled(outcome.series.numpy(), params, info, outcome.history, None if privacy else panel, kept, given)
 
 
 def noise(series: Tensor, real: Tensor, settings: Settings) -> Noise | None:

@@ -165,12 +165,37 @@ class Noise(Strict):
         return len(self.levels) + 1 + len(self.shape)
 
 
+class Privacy(Strict):
+    """What a set grants to the values of any one of its ``series`` (:mod:`hdt.run.private`).
+
+    ``numbers`` of their mean spectrum got noise ``multiplier`` times what one series can change, which by the
+    ``accountant`` is (``epsilon``, ``delta``)-differentially private.
+    """
+
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    multiplier: Positive
+    series: int = Field(ge=1)
+    numbers: int = Field(ge=1)
+    accountant: str
+
+    @property
+    def notice(self) -> str:
+        """One line of it."""
+        return (
+            f"private: ({self.epsilon:g}, {self.delta:g})-differentially, for the values of any one of {self.series:,} "
+            f"series; made from {self.numbers} noised numbers and no other look at the values, to which its distances "
+            "and pictures do not refer either"
+        )
+
+
 class RunInfo(Strict):
     """``run.json``: everything that identifies a run, and its measurements.
 
     ``floats`` are the stored numbers of the series, which is all that a forecaster of single numbers trains on; those
     of ``noise`` are counted apart. ``noise`` is null for real segments, whose horizons lack none, and absent from runs
     of versions that did not store it. ``chosen`` holds the values of hyperparameters that were read from the data.
+    With ``privacy`` the data were not read but a stand-in was, which ``data`` describes and measurements are of.
     """
 
     schema_version: Literal[1] = 1
@@ -192,6 +217,18 @@ class RunInfo(Strict):
     distance: Distance
     chosen: dict[str, int | Finite] = {}
     noise: Noise | None = None
+    privacy: Privacy | None = None
+
+    @model_serializer(mode="wrap")
+    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run that is not private says nothing of it, as before any were."""
+        found: dict[str, Any] = every(self)
+        return found if self.privacy is not None else {k: v for k, v in found.items() if k != "privacy"}
+
+    @property
+    def nearest_of(self) -> str:
+        """Whose segments the set is compared with."""
+        return "real" if self.privacy is None else "stand-in"
 
     @property
     def noise_floats(self) -> int:

@@ -70,7 +70,8 @@ def _page(distilled: Synthetic, images: dict[str, bytes], folder: Path, target: 
         f"{info.floats:,} floats ({info.compression:.0f}× fewer)",
         "made in": f"{info.seconds:.1f} s on {info.device}",
         "autocovariance gap": f"{info.acf_gap:.3f} ≤ PSD gap {info.psd_gap:.3f} (Theorem 1, mean over channels)",
-        "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest real sub-series{start}",
+        "distance": f"{info.distance.nearest:.2f} standard deviations from the nearest {info.nearest_of} "
+        f"sub-series{start}",
         **{f"note {n}": notice for n, notice in enumerate(data.notices, 1)},
     }
     table = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in facts.items())

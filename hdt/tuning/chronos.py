@@ -4,7 +4,8 @@
 Moirai: no attention across a group. The network gives its loss itself, so it is trained by our loop, which chooses on
 all looks at the validation part, goes on after an interruption and adds the noise that horizons lack, rather than by
 ``Chronos2Pipeline.fit``; optimiser and learning rates over the steps are those of the latter: AdamW without weight
-decay, linearly to zero.
+decay, linearly to zero. So are the layers and the rank of ``lora`` (arXiv 2106.09685, by peft), whose products are
+added to the weights at the end: what is saved is a network like the base.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from torch import Tensor
 from hdt.system.errors import InputError, first_line, require
 from hdt.training.loop import seeded
 from hdt.tuning import base as bases
-from hdt.tuning.loop import Batches, Tuning
+from hdt.tuning.loop import PATTERNS, Batches, Tuning
 from hdt.tuning.pretrained import Pretrained
 from hdt.tuning.score import BATCH
 
@@ -32,23 +34,43 @@ if TYPE_CHECKING:
     from chronos import Chronos2Model
 
 INSTALL = "Chronos-2 needs chronos-forecasting: pip install 'hdt-ts[chronos]' (missing here: {})"
+INSTALL_PEFT = "--pattern lora needs peft: pip install 'hdt-ts[chronos]' (missing here: {})"
 ARCHITECTURE = "Chronos2Model"
 # Parts of the names of parameters that are trained; freeze_ffn trains all but its own.
 HEAD, FFN = "output_patch_embedding.", ".mlp."
+LORA = {  # the default of Chronos2Pipeline.fit
+    "r": 8, "lora_alpha": 16,
+    "target_modules": [*(f"self_attention.{part}" for part in "qvko"), "output_patch_embedding.output_layer"],
+}  # fmt: skip
 
 
 class ChronosTuning(Tuning):
     """Chronos-2's quantile loss, of arcsinh of normalised values; validation is its CRPS."""
 
     package = "chronos-forecasting"
+    patterns = (*PATTERNS, "lora")
+
+    @classmethod
+    def check_pattern(cls, pattern: str) -> None:
+        super().check_pattern(pattern)
+        if pattern == "lora":
+            import_peft()
 
     def __init__(
         self, network: Chronos2Model, batches: Batches, validation: Float[Tensor, "m window"], device: torch.device
     ) -> None:
         plan = batches.plan
-        for name, parameter in network.named_parameters():
-            trained = {"full": True, "freeze_ffn": FFN not in name, "head_only": name.startswith(HEAD)}
-            parameter.requires_grad_(trained[plan.pattern])
+        self.adapted: Any = None
+        if plan.pattern == "lora":
+            peft = import_peft()
+            with seeded(plan.seed, device), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of transformers at peft
+                # Its layers go into the network itself, whose own are frozen.
+                self.adapted = peft.get_peft_model(network, peft.LoraConfig(**LORA))
+        else:
+            for name, parameter in network.named_parameters():
+                trained = {"full": True, "freeze_ffn": FFN not in name, "head_only": name.startswith(HEAD)}
+                parameter.requires_grad_(trained[plan.pattern])
         optimizer = torch.optim.AdamW(
             [parameter for parameter in network.parameters() if parameter.requires_grad], lr=plan.lr, weight_decay=0.0
         )
@@ -63,6 +85,10 @@ class ChronosTuning(Tuning):
             context=context, future_target=future, num_output_patches=-(-self.plan.horizon // self.plan.patch)
         ).loss
         return loss
+
+    def settle(self) -> None:
+        if self.adapted is not None:
+            self.adapted.merge_and_unload()
 
     def measure(self) -> float:
         return crps(self.network.eval(), self.validation, self.plan.context)
@@ -155,6 +181,16 @@ def crps(network: Chronos2Model, windows: Float[Tensor, "n window"], context: in
         loss = 2 * torch.maximum(levels * gap, (levels - 1) * gap).mean(dim=1)
         total += loss.sum(dtype=torch.float64).item()
     return total / (len(windows) * horizon) if math.isfinite(total) else math.inf
+
+
+def import_peft() -> Any:
+    """``peft``; raises :class:`InputError` with the line that installs it."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            import peft
+    except ImportError as error:
+        raise InputError(INSTALL_PEFT.format(error.name)) from error
+    return peft
 
 
 def load(base: str | Path) -> Chronos2Model:

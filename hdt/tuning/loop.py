@@ -61,7 +61,6 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.pattern in PATTERNS, f"unknown pattern {self.pattern!r}; known: {', '.join(PATTERNS)}")
         check_precision(self.precision, self.clip)
         for name in ("lr", "steps", "check_every", "batch", "mix", "patience"):
             value = getattr(self, name)
@@ -115,9 +114,18 @@ class Batches:
 
 
 class Tuning(Task[Tensor]):
-    """A network on batches of windows; ``validation`` are windows [m, L+H]. ``package``: whose version decides it."""
+    """A network on batches of windows; ``validation`` are windows [m, L+H]. ``package``: whose version decides it.
+
+    ``patterns``: what of the network can be tuned.
+    """
 
     package: ClassVar[str]
+    patterns: ClassVar[tuple[str, ...]] = PATTERNS
+
+    @classmethod
+    def check_pattern(cls, pattern: str) -> None:
+        """Refuse an unknown pattern, and one whose library is missing."""
+        require(pattern in cls.patterns, f"unknown pattern {pattern!r}; known: {', '.join(cls.patterns)}")
 
     def __init__(
         self,
@@ -138,6 +146,9 @@ class Tuning(Task[Tensor]):
         # Weights that are not finite must not be used again: on CUDA that would be the end of the process.
         if not torch.stack([weight.isfinite().all() for weight in self.network.parameters()]).all():
             raise Diverged("weights are no longer finite")
+
+    def settle(self) -> None:
+        """Make of the network, which has its best weights, one of the base's kind again."""
 
     def key(self) -> str:
         noise = [] if self.ordered.noise is None else [self.ordered.noise]
@@ -202,6 +213,7 @@ def tune(
         outcome, best = train(work, course, file=file, watch=watch)
     assert best is not None
     network.load_state_dict(best)
+    work.settle()
     network.requires_grad_(True).eval()
     return outcome
 
