@@ -3,8 +3,9 @@
 Windows of all channels are alike to a student that shares its weights, so the other views of
 :mod:`hdt.objective.wiener` do not say which synthetic channel stands for which real one. Models that tell channels
 apart (one regression for each, DLinear's ``individual``, whatever learns a channel by its shape) then learn the wrong
-thing for each: a ridge regression per channel leaves .50 of Weather when fitted on all data and .57 on such a set. So
-with features φ of :mod:`hdt.training.features`, x − x̄ and a few random ReLU ones, and for each channel c
+thing for each: ridge regressions per channel have a validation error of .49 on all of Weather and of .55 on such a set
+(recipes/channels.py), where one for all channels has .56 on both. So with features φ of :mod:`hdt.training.features`,
+x − x̄ and a few random ReLU ones, and for each channel c
 
     W_c(S) = (a_c + ρ·tr a_c/D·I)⁻¹ b_c          L(S) = Σ_c tr(W_cᵀA_cW_c) − 2 tr(W_cᵀB_c) + c_c
 
