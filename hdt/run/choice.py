@@ -14,6 +14,7 @@ import torch
 
 from hdt.data.series import Panel
 from hdt.data.transform import AUTO, TRANSFORMS, Transform
+from hdt.maths.hypergradients import hypergradients
 from hdt.maths.moments import gram, lag_moments
 from hdt.system.errors import InputError, require
 from hdt.system.machine import sample
@@ -66,9 +67,10 @@ def error(left: np.ndarray, cut: int, context: int, horizon: int, summed: bool) 
         lag_moments(targets @ gram(torch.tensor(some), context + horizon) @ targets.T, context).means()
         for some in (left[:cut], left[cut - context :])
     )
-    penalty = fit.features.diagonal()[:-1].mean() * torch.ones(context + 1, dtype=torch.float64)
-    penalty[-1] = 0  # of the bias
-    found = [
-        held.loss(torch.linalg.lstsq(fit.features + share * penalty.diag(), fit.cross).solution) for share in PENALTIES
-    ]
-    return max(0.0, min(each.item() for each in found) / horizon)
+    size = fit.features.diagonal()[:-1].mean()
+    penalties = (size if size > 0 else 1.0) * torch.tensor(PENALTIES, dtype=torch.float64)[:, None].repeat(
+        1, context + 1
+    )
+    penalties[:, -1] = 0  # of the bias
+    found, _ = hypergradients(fit, held, penalties, penalties.new_zeros(context + 1, 0))
+    return max(0.0, found.min().item() / horizon)
