@@ -222,9 +222,8 @@ def test_what_auto_chose_is_in_the_run(run: Run) -> None:
     compared = run("compare", *words, "--method", "wiener", "--student", "dlinear", "--seeds", "1", "--json")
     assert compared.code == 0 and compared.err.count(f"note: a.csv: --transform auto took {kind}; ") == 1, compared.err
     short = ["distill", *words, "--method", "wiener", "--out", "s"]
-    refused(
-        run(*short, "--split", "60,80,400"), "60 are too few for context 12 and horizon 6; choose one of none, diff"
-    )
+    few = [*short, "--split", "50,80,400", "--horizon", "12"]
+    refused(run(*few), "50 are too few for context 12 and horizon 12; choose one of none, difference")
     refused(run(*short, "--channels", "1", "--epsilon", "1"), "its table is transformed, auto")
 
 
