@@ -1,4 +1,4 @@
-"""Tables that drift, differenced or freed of their line: there and back, and errors in the units of the table."""
+"""Tables differenced, freed of their line or season: there and back, errors in the units of the table, the choice."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ import hdt
 from hdt.data.transform import Transform
 from hdt.evaluation.protocol import Evaluator
 from hdt.maths.windows import windows
+from hdt.run.choice import decided
 from hdt.training.fit import errors
 
 Run = Callable[..., Result]
-KINDS = ("difference", "detrend")
+KINDS = ("difference", "detrend", "seasonal")
 QUICK = {"length": 48, "context": 12, "horizon": 6, "iterations": 3, "method": "wiener", "features": 8}
 
 
@@ -33,7 +34,7 @@ def drifting() -> pd.DataFrame:
 
 
 @given(
-    st.sampled_from(KINDS), arrays(np.float64, st.tuples(st.integers(2, 40), st.integers(1, 3)),
+    st.sampled_from(KINDS[:2]), arrays(np.float64, st.tuples(st.integers(2, 40), st.integers(1, 3)),
                                    elements=st.floats(-1e6, 1e6)), st.integers(1, 40),
 )  # fmt: skip
 def test_what_is_taken_comes_back(kind: str, values: np.ndarray, cut: int) -> None:
@@ -42,6 +43,49 @@ def test_what_is_taken_comes_back(kind: str, values: np.ndarray, cut: int) -> No
     left = np.concatenate([taken.forward(halves[0], values[:0]), taken.forward(halves[1], halves[0])])
     np.testing.assert_allclose(taken.inverse(left[None])[0], values, rtol=1e-9, atol=1e-6)
     np.testing.assert_allclose(left, taken.forward(values, values[:0]), rtol=1e-9, atol=1e-6)
+
+
+@given(
+    st.integers(3, 12), st.integers(5, 9), st.integers(1, 60), st.floats(-1e3, 1e3), st.floats(-1, 1), st.data(),
+)  # fmt: skip
+def test_seasonal_levels_come_back(
+    period: int, cycles: int, cut: int, level: float, slope: float, data: st.DataObject
+) -> None:
+    rows = np.arange(period * cycles)
+    noise = data.draw(arrays(np.float64, (len(rows), 2), elements=st.floats(-0.02, 0.02)))
+    wave = np.sin(2 * np.pi * rows / period + 1)
+    values = noise + np.stack([level + slope * rows + wave, 1e3 * wave], axis=1)
+    taken = Transform.fit("seasonal", values)
+    assert taken.state.shape == (period, 2)
+    halves = [values[:cut], values[cut:]]
+    left = np.concatenate([taken.forward(halves[0], values[:0]), taken.forward(halves[1], halves[0])])
+    np.testing.assert_allclose(taken.inverse(left[None])[0], values, rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(left, values - np.tile(taken.state, (cycles, 1)), atol=0)
+
+
+def test_seasonal_levels_are_mean_deviations_from_a_mean_over_one_season() -> None:
+    """The slope stays, columns without that season keep their values, and phases go by row number."""
+    rows = np.arange(400)
+    noise = np.random.default_rng(0).normal(size=(400, 2))
+    wave = np.cos(2 * np.pi * rows / 24)
+    frame = pd.DataFrame(
+        {"a": 3 * wave + 0.1 * rows + noise[:, 0], "b": 5 * wave + 9, "none": noise[:, 1], "other": rows % 7},
+        index=pd.date_range("2024", periods=400, freq="h", name="date"), dtype=float,
+    )  # fmt: skip
+    panel = hdt.load(frame, transform="seasonal")
+    whole, state = frame.to_numpy(), panel.fitted.state
+    expected = np.zeros((24, 4))
+    for c in range(2):
+        gaps = [whole[t, c] - whole[max(0, t - 12) : min(280, t + 12), c].mean() for t in range(280)]
+        expected[:, c] = [np.mean(gaps[phase::24]) for phase in range(24)]
+    np.testing.assert_allclose(state, expected, atol=1e-9)
+    assert np.abs(state[:, 1] - 5 * wave[:24]).max() < 0.5
+    phase = np.arange(400) % 24
+    found = np.concatenate([panel.original(part) for part in ("train", "val", "test")])
+    np.testing.assert_allclose(found, whole - state[phase], atol=1e-12)
+    flat = frame[["none"]]
+    with pytest.raises(hdt.InputError, match=r"^frame: --transform seasonal .* no column has one; leave it out$"):
+        hdt.load(flat, transform="seasonal")
 
 
 def test_parts_are_what_numpy_and_scipy_make_of_the_table() -> None:
@@ -84,6 +128,8 @@ def test_errors_are_those_of_forecasts_of_the_table(kind: str, masked: bool) -> 
     filled = np.concatenate([plain.original(part) for part in ("train", "val", "test")])
     if kind == "difference":
         forecast = filled[first - 1][:, None] + forecast.cumsum(axis=1)
+    elif kind == "seasonal":
+        forecast = forecast + panel.fitted.state[(first[:, None] + np.arange(6)) % 24]
     else:
         line = panel.fitted.state
         forecast = forecast + line[0] + line[1] * (first[:, None] + np.arange(6))[..., None]
@@ -98,13 +144,87 @@ def test_errors_are_those_of_forecasts_of_the_table(kind: str, masked: bool) -> 
     assert np.array_equal(evaluator.scale, reference.scale) and score["mase"] > 0
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "auto"])
 def test_validation_and_test_change_no_byte(kind: str) -> None:
     frame, poisoned = drifting(), drifting()
     poisoned.iloc[280:] = np.nan
     one, other = (hdt.distill(each, transform=kind, **QUICK) for each in (frame, poisoned))
     assert one.values.tobytes() == other.values.tobytes()
     assert one.info.data.transform == other.info.data.transform is not None
+    assert one.info.data.transform_auto == other.info.data.transform_auto
+    assert (set(one.info.data.transform_auto) == {"none", *KINDS}) == (kind == "auto")
+
+
+NOISE = np.random.default_rng(0).normal(size=(400, 2))
+WALK = NOISE.cumsum(axis=0)
+TABLES = {
+    "none": NOISE + np.roll(NOISE, 1), "difference": WALK,
+    "detrend": NOISE + np.arange(400)[:, None], "seasonal": np.tile(NOISE[:25], (16, 1)) + WALK[::-1] / 30,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_auto_takes_the_least_error_of_a_ridge_regression_by_hand(kind: str) -> None:
+    """Its windows one by one, differences added up from the last row that is seen."""
+    table, (context, horizon, rows, cut) = TABLES[kind], (4, 3, 280, 224)
+    frame = pd.DataFrame(table, index=pd.date_range("2024", periods=400, freq="h"), columns=["a", "b"])
+    panel = hdt.load(frame, transform="auto")
+    with pytest.raises(hdt.InputError, match=r"^frame: transform='auto': a distillation or a comparison chooses"):
+        panel.part("train")
+    found = decided(panel, context, horizon)
+    std, errors = table[:rows].std(axis=0), {}
+    for name in found.tried:
+        left = table[:rows].copy()
+        if name != "none":
+            left = Transform.fit(name, left[:cut]).forward(left, left[:0])
+        left, scaled = left / std, table / std
+        windows = [(t, c) for t in range(context, rows - horizon + 1) for c in range(2)]
+        x = {(t, c): np.append(left[t - context : t, c] - left[:cut, c].mean(), 1) for t, c in windows}
+        fit = [(t, c) for t, c in windows if t + horizon <= cut]
+        a = np.stack([x[w] for w in fit])
+        b = np.stack([left[t : t + horizon, c] - left[:cut, c].mean() for t, c in fit])
+        gram, least = a.T @ a / len(a), np.inf
+        for power in range(-7, 1):
+            ridge = 10.0**power * gram.diagonal()[:-1].mean() * np.diag([1.0] * context + [0.0])
+            weights, gaps = np.linalg.solve(gram + ridge, a.T @ b / len(a)), []
+            for t, c in windows:
+                if t >= cut:
+                    step = x[t, c] @ weights + left[:cut, c].mean()
+                    given = scaled[t : t + horizon, c] - left[t : t + horizon, c]  # what was taken
+                    forecast = scaled[t - 1, c] + step.cumsum() if name == "difference" else step + given
+                    gaps.append(forecast - scaled[t : t + horizon, c])
+            least = min(least, np.mean(np.square(gaps)))
+        errors[name] = least
+    assert found.tried == pytest.approx(errors, rel=1e-5) and min(errors, key=errors.get) == kind
+    assert found.transform == kind and found.load_options["transform"] == kind
+    assert (None if found.fitted is None else found.fitted.kind) == (None if kind == "none" else kind)
+    told = f"--transform auto took {kind}; squared errors on the last fifth of the training rows: none "
+    assert found.read[-1].startswith(told) and f"{kind} {errors[kind]:.3g}" in found.read[-1]
+    assert decided(found, context, horizon) is found
+
+
+def test_what_auto_chose_is_in_the_run(run: Run) -> None:
+    drifting().to_csv("a.csv")
+    words = ["a.csv", *(f"--{name}={QUICK[name]}" for name in ("length", "context", "horizon")), "--transform", "auto"]
+    words += [f"--option={name}={QUICK[name]}" for name in ("iterations", "features")]
+    made = run("distill", *words, "--method", "wiener", "--out", "r")
+    assert made.code == 0, made.err
+    assert made.err.count("--transform auto took ") == 1
+    info = json.loads(Path("r/run.json").read_text())["data"]
+    assert set(info["transform_auto"]) == {"none", *KINDS}
+    kind = min(info["transform_auto"], key=info["transform_auto"].get)
+    assert info["transform"]["kind"] == kind == info["load_options"]["transform"]
+    assert f"note: --transform auto took {kind}; " in made.err
+    assert run("evaluate", "r", "--seeds", "1", "--json").code == 0
+    assert run("distill", "--recipe", "r/recipe.yaml", "--out", "again").code == 0
+    assert Path("r/params.safetensors").read_bytes() == Path("again/params.safetensors").read_bytes()
+    assert "transform_auto" not in json.loads(Path("again/run.json").read_text())["data"]
+    compared = run("compare", *words, "--method", "wiener", "--student", "dlinear", "--seeds", "1", "--json")
+    assert compared.code == 0 and compared.err.count(f"note: a.csv: --transform auto took {kind}; ") == 1, compared.err
+    short = ["distill", *words, "--method", "wiener", "--out", "s"]
+    few = [*short, "--split", "50,80,400", "--horizon", "12"]
+    refused(run(*few), "50 are too few for context 12 and horizon 12; choose one of none, difference")
+    refused(run(*short, "--channels", "1", "--epsilon", "1"), "its table is transformed, auto")
 
 
 def test_a_run_comes_back_in_the_units_of_the_table(run: Run) -> None:
@@ -112,7 +232,9 @@ def test_a_run_comes_back_in_the_units_of_the_table(run: Run) -> None:
     frame.to_csv("a.csv")
     words = ["distill", "a.csv", *(f"--{name}={QUICK[name]}" for name in QUICK if name != "features")]
     words += ["--option", "features=8"]
-    refused(run(*words, "--transform", "log"), "transform='log': choose one of none, difference, detrend")
+    refused(
+        run(*words, "--transform", "log"), "transform='log': choose one of none, difference, detrend, seasonal, auto"
+    )
     for kind in KINDS:
         assert run(*words, "--transform", kind, "--out", kind).code == 0
         made = hdt.Distilled.load(kind)
@@ -122,6 +244,7 @@ def test_a_run_comes_back_in_the_units_of_the_table(run: Run) -> None:
         expected = {
             "difference": lambda v, s: s + v.cumsum(axis=0),
             "detrend": lambda v, s: v + s[0] + s[1] * np.arange(48)[:, None],
+            "seasonal": lambda v, s: v + np.tile(s, (2, 1)),
         }[kind](values, state)
         np.testing.assert_allclose(made.to_wide(), expected)
         found = run("evaluate", kind, "--seeds", "1", "--json")

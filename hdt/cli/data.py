@@ -27,7 +27,8 @@ MissingCells = Annotated[
     Option("--missing", help="auto: interpolate up to 5% of a column, mask more; mask; interpolate; error."),
 ]
 Transform = Annotated[
-    str | None, Option(help="Of a table that drifts: none, difference or detrend is undone for what comes back.")
+    str | None,
+    Option(help="Taken from the table, undone for what comes back: none, difference, detrend, seasonal; auto chooses."),
 ]
 Known = Annotated[list[str] | None, Option(help="Column known ahead, such as prices or holidays; repeat for several.")]
 Past = Annotated[list[str] | None, Option(help="Column of which only the past is known, no target; repeat.")]

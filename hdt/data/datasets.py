@@ -81,7 +81,8 @@ def load(
     default the registry's borders, else 70/10/20, or, where series of a long frame differ in length, the last windows
     of each. ``missing`` is ``auto`` (interpolate up to 5% of a column of a part, mask more), ``mask``, ``interpolate``
     or ``error``; masked cells are filled where a window needs them and never counted in an error
-    (:mod:`hdt.data.missing`). ``transform`` is ``none``, ``difference`` or ``detrend`` (:mod:`hdt.data.transform`).
+    (:mod:`hdt.data.missing`). ``transform`` is ``none``, ``difference``, ``detrend`` or ``seasonal``
+    (:mod:`hdt.data.transform`), or ``auto``, of which a distillation or a comparison makes one of these.
     Columns named in ``known`` are known ahead, those in ``past`` are not, and ``static`` ones of a long table are
     constant in each series: none of them is a target (docs/tasks/covariates.md); ``calendar`` adds columns made from
     the stamps, ``hour``, ``weekday`` and ``year``. Raises :class:`hdt.system.errors.InputError` with the offending

@@ -100,8 +100,8 @@ def along_season(own: np.ndarray, past: np.ndarray, training: int) -> tuple[np.n
     period = season(known)
     repeated: np.ndarray = np.zeros(len(whole))
     if period is not None:
-        profile = _profile(known, period).interpolate("linear", limit_direction="both")
-        repeated = profile.to_numpy()[whole.index % period]
+        levels = profile(known, period).interpolate("linear", limit_direction="both")
+        repeated = levels.to_numpy()[whole.index % period]
     rest = whole - repeated
     filled = rest.ffill() if len(past) else rest.interpolate("linear", limit_direction="both")
     return np.where(np.isnan(own), (filled + repeated).to_numpy()[len(past) :] * scale, own), period
@@ -130,11 +130,11 @@ def season(own: pd.Series) -> int | None:
         return None
     period = int(np.flatnonzero(peak & (r[1:-1] >= r[1:-1][peak].max() - NEAR))[0]) + 1
     odd = own.index // period % 2 == 1
-    agreement = _profile(own.where(odd), period).corr(_profile(own.where(~odd), period))
+    agreement = profile(own.where(odd), period).corr(profile(own.where(~odd), period))
     return period if agreement >= AGREE else None
 
 
-def _profile(own: pd.Series, period: int) -> pd.Series:
+def profile(own: pd.Series, period: int) -> pd.Series:
     """The mean deviation from the level, a mean over one period around, at each phase; NaN at those never seen."""
     level = own.interpolate("linear", limit_direction="both").rolling(period, center=True, min_periods=1).mean()
     return (own - level).groupby(own.index % period).mean().reindex(range(period))

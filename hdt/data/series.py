@@ -23,7 +23,7 @@ from hdt.data.scaler import Channels, Scaler, channel_blocks
 from hdt.data.stamps import Step
 from hdt.data.stored import Stored
 from hdt.data.survey import Survey, digest, survey
-from hdt.data.transform import TRANSFORMS, Transform
+from hdt.data.transform import AUTO, TRANSFORMS, Transform
 from hdt.data.unequal import long_enough
 from hdt.system.errors import require
 from hdt.system.machine import cache_folder, memory_mb, sample
@@ -48,7 +48,8 @@ class Panel:
     Series of unequal length are aligned at their ends: ``starts`` [C] are their first rows, None when all begin with
     the panel, and rows before are NaN. With ``last_windows`` their validation and test parts are not decided yet: they
     are every series' last horizons, as in M4 (:meth:`for_windows`). ``fixed``: a run's scaler. ``transform``: what
-    filled parts go through before they are scaled (:mod:`hdt.data.transform`).
+    filled parts go through before they are scaled (:mod:`hdt.data.transform`); ``auto`` is not decided yet, and
+    ``tried`` has the errors that decided it (:mod:`hdt.run.choice`).
     """
 
     values: np.ndarray | Stored
@@ -66,6 +67,7 @@ class Panel:
     last_windows: bool = False
     fixed: Scaler | None = None
     transform: str = "none"
+    tried: Mapping[str, float] = field(default_factory=dict)
     covariates: Covariates | None = None  # beside the targets
 
     @classmethod
@@ -90,7 +92,8 @@ class Panel:
         that is not a regular numeric series, naming the first offending column or row.
         """
         require(missing in POLICIES, f"missing={missing!r}: choose one of {', '.join(POLICIES)}")
-        require(transform in TRANSFORMS, f"transform={transform!r}: choose one of {', '.join(TRANSFORMS)}")
+        kinds = (*TRANSFORMS, AUTO)
+        require(transform in kinds, f"transform={transform!r}: choose one of {', '.join(kinds)}")
         values, index, columns, step, layout, notes, starts = read_frame(frame, name, **reading)
         first = 0 if starts is None else int(starts.max())  # rows before it are some series' only
         train, val, test = (first + end for end in end_rows(split, len(values) - first, name))
@@ -102,7 +105,7 @@ class Panel:
             last_windows=starts is not None and split is None, transform=transform,
         )  # fmt: skip
         if not panel.last_windows:
-            panel.original("train")  # refuses what cannot be filled
+            (panel.plain if transform == AUTO else panel).original("train")  # refuses what cannot be filled
         return panel
 
     @classmethod
@@ -150,7 +153,11 @@ class Panel:
     @cached_property
     def fitted(self) -> Transform | None:
         """The transform, fitted on the training part; None without one."""
-        return None if self.plain is self else Transform.fit(self.transform, self.plain.original("train"))
+        if self.plain is self:
+            return None
+        told = "a distillation or a comparison chooses for its windows; load the data as its run was, or name one"
+        require(self.transform != AUTO, f"{self.name}: transform='auto': {told}")
+        return Transform.fit(self.transform, self.plain.original("train"), self.name)
 
     @property
     def unequal(self) -> bool:

@@ -7,7 +7,9 @@ that say what they depend on, so that a run that was stopped goes on, and asking
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +89,13 @@ def compare(
     name, values = _varied(vary)
     loading = {key: settings.pop(key) for key in datasets.LOAD_DEFAULTS if key in settings}
     panel = data if isinstance(data, Panel) else datasets.load(data, **loading)
-    prepared = {
-        (m, v): produce.prepare(panel, method=m, **_applicable(m, {**settings, **({name: v} if name else {})}))
-        for m in names
-        for v in values
-    }
-    plans = {key: plan for key, (_, plan) in prepared.items()}
-    panel, first = next(iter(prepared.values()))
+    plans: dict[tuple[str, Any], config.Settings] = {}
+    for m, v in product(names, values):  # the first decides what the panel leaves open
+        applicable = _applicable(m, {**settings, **({name: v} if name else {})})
+        panel, plans[m, v] = produce.prepare(panel, method=m, **applicable)
+    first = next(iter(plans.values()))
+    if panel.tried:
+        warnings.warn(f"{panel.name}: {panel.read[-1]}", stacklevel=2)
     evaluator = Evaluator(
         panel, first.context, first.horizon, device=device, validation=validation, quantiles=quantiles
     )

@@ -27,6 +27,7 @@ from hdt.maths.spectrum import autocovariance_bound, mean_spectrum, pooled, psd,
 from hdt.objective import OBJECTIVES, Sums
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.run import beside, private
+from hdt.run.choice import decided
 from hdt.run.distilled import Distilled
 from hdt.run.kept import Kept, refusal
 from hdt.run.plan import LittleCompression, check_memory, less_memory, little_compression
@@ -93,7 +94,7 @@ def prepare(
         rows >= resolved.length,
         f"{panel.name}: {rows} training rows are fewer than length M = {resolved.length}; lower --length",
     )
-    return panel, resolved
+    return decided(panel, resolved.context, resolved.horizon), resolved
 
 
 def _pooled(panel: Panel, resolved: Settings, settings: dict[str, Any]) -> Settings:
@@ -178,6 +179,7 @@ def _distilled(panel: Panel, settings: Settings, watch: WatchIteration | None, c
                 shortest=None if panel.starts is None else panel.borders[0] - int(panel.starts.max()),
                 missing=panel.survey.missing,
                 transform=None if taken is None else TransformRecord.model_validate(taken.record),
+                transform_auto=dict(panel.tried),
                 covariates=beside.info(panel, outcome.row),
                 notices=[readable(notice) for notice in notices if notice],
             ),

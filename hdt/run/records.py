@@ -55,7 +55,7 @@ class DataPart(Strict):
 class TransformRecord(Strict):
     """A :class:`hdt.data.transform.Transform` as JSON."""
 
-    kind: Literal["difference", "detrend"]
+    kind: Literal["difference", "detrend", "seasonal"]
     state: list[list[Finite]] = Field(min_length=1)
 
 
@@ -84,7 +84,8 @@ class DataInfo(Strict):
 
     ``shortest`` is the training rows of the shortest series where they differ in length. ``parts`` are those of an
     updated run, in order of time; all its rows are training rows. ``missing`` is the share of missing values in the
-    training rows by column, of those that have any. ``transform`` is what was taken from the table first.
+    training rows by column, of those that have any. ``transform`` is what was taken from the table first. Where
+    ``auto`` chose it, ``transform_auto`` has the errors of the kinds that it chose from.
     """
 
     name: str
@@ -102,13 +103,14 @@ class DataInfo(Strict):
     parts: list[DataPart] = []
     missing: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     transform: TransformRecord | None = None
+    transform_auto: dict[str, Finite] = {}
     covariates: CovariateInfo | None = None
 
     @model_serializer(mode="wrap")
     def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without covariates says nothing of them, as before there were any."""
+        """A run without covariates says nothing of them, as before there were any; nor one of a transform's choice."""
         found: dict[str, Any] = every(self)
-        return found if self.covariates is not None else {k: v for k, v in found.items() if k != "covariates"}
+        return {k: v for k, v in found.items() if v or k not in ("covariates", "transform_auto")}
 
     @property
     def training(self) -> str:
@@ -124,7 +126,7 @@ class DataInfo(Strict):
         if not 0 < train <= val <= test <= self.rows:
             raise ValueError(f"borders {train}/{val}/{test} do not fit {self.rows} rows")
         taken = self.transform
-        rows = {"difference": 1, "detrend": 2}
+        rows = {"difference": 1, "detrend": 2, "seasonal": max(2, len(taken.state) if taken else 0)}
         if taken and [len(row) for row in taken.state] != [len(self.columns)] * rows[taken.kind]:
             raise ValueError(f"transform: its state does not fit {len(self.columns)} columns")
         own = self.covariates
