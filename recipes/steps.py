@@ -22,17 +22,17 @@ from hdt.students import STUDENTS, build
 from hdt.training.fit import Running, _Students
 from hdt.training.loop import train
 
-WITHIN, LOOKS = 1.02, 300
+WITHIN = 1.02
 Curve = list[tuple[int, float, float]]  # step, seconds of training, validation error
 
 
-def curve(student: str, series: Tensor, evaluator: Evaluator, steps: int) -> Curve:
+def curve(student: str, series: Tensor, evaluator: Evaluator, steps: int, looks: int) -> Curve:
     """The course of the best of the student's rates over so many steps."""
     found: list[Curve] = []
     for training in STUDENTS[student].trainings():
         network = build(student, evaluator.context, evaluator.horizon, series.shape[-1], 0)
         task = _Students(network, series, evaluator.val, 0, training, Running(steps=steps))
-        course = replace(task.course(), look_every=max(1, steps // LOOKS), patience=math.inf, from_base=True)
+        course = replace(task.course(), look_every=max(1, steps // looks), patience=math.inf, from_base=True)
         found.append(train(task, course)[0].history)
     return min(found, key=lambda history: min(error for _, _, error in history))
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--method", default="fred-wiener")
     parser.add_argument("--passes", type=float, default=3, help="passes over all data")
     parser.add_argument("--steps", type=int, default=700, help="on the distilled set")
+    parser.add_argument("--looks", type=int, default=300, help="at the validation part, of each training")
     parser.add_argument("--out", type=Path, default=Path("steps.png"))
     args = parser.parse_args()
     panel = hdt.load(args.data)
@@ -61,8 +62,8 @@ def main() -> None:
     for ax, student in zip(axes, args.students, strict=True):
         count = len(evaluator.train) - settings.context - settings.horizon + 1
         all_steps = math.ceil(args.passes * count / STUDENTS[student].training_settings.batch)
-        full = curve(student, evaluator.train[None], evaluator, all_steps)
-        small = curve(student, synthetic, evaluator, args.steps)
+        full = curve(student, evaluator.train[None], evaluator, all_steps, args.looks)
+        small = curve(student, synthetic, evaluator, args.steps, args.looks)
         target = WITHIN * min(error for _, _, error in full)
         for name, history in (("all data", full), (args.method, small)):
             steps, _, errors = zip(*history, strict=True)
