@@ -15,7 +15,7 @@ from hdt.objective import Problem
 from hdt.objective.wiener import Wiener
 from hdt.system import machine
 from hdt.system.errors import InputError
-from hdt.training.features import Relu
+from hdt.training.features import Relu, centred
 
 L, H = 6, 3
 
@@ -206,7 +206,7 @@ def test_features_of_every_view_by_hand(view: str) -> None:
     windows = 7 + 30 * flat(walk(60)).numpy()
     mix, bias = np.random.default_rng(1).normal(size=(L, 9)), np.linspace(-1, 1, 9)
     objective = wiener(walk(60))
-    features = {"raw": objective.raw, "centred": objective.centred}
+    features = {"raw": objective.raw, "centred": lambda flat: centred(flat, L)}
     features["relu"] = Relu(L, torch.tensor(mix), torch.tensor(bias))
     found = features[view](torch.tensor(windows))
     for one_of, expected in zip(found, features_by_hand(windows, view, mix, bias), strict=True):

@@ -26,7 +26,7 @@ from torch import Tensor
 from hdt.system.errors import InputError, first_line, require
 from hdt.training.loop import seeded
 from hdt.tuning import base as bases
-from hdt.tuning.loop import PATTERNS, Batches, Tuning
+from hdt.tuning.loop import EVERY, Batches, Tuning
 from hdt.tuning.pretrained import Pretrained
 from hdt.tuning.score import BATCH
 
@@ -48,7 +48,7 @@ class ChronosTuning(Tuning):
     """Chronos-2's quantile loss, of arcsinh of normalised values; validation is its CRPS."""
 
     package = "chronos-forecasting"
-    patterns = (*PATTERNS, "lora")
+    patterns = EVERY
 
     @classmethod
     def check_pattern(cls, pattern: str) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from uni2ts.model.moirai import MoiraiModule
 
 PATTERNS = ("full", "freeze_ffn", "head_only")
+EVERY = (*PATTERNS, "lora")  # that some base can be tuned in
 JUDGED = ("target", "prediction_mask", "observed_mask", "sample_id", "variate_id")  # the tokens that the loss reads
 
 
@@ -61,6 +62,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require(self.pattern in EVERY, f"unknown pattern {self.pattern!r}; known: {', '.join(EVERY)}")
         check_precision(self.precision, self.clip)
         for name in ("lr", "steps", "check_every", "batch", "mix", "patience"):
             value = getattr(self, name)
