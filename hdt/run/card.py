@@ -69,7 +69,7 @@ def _privacy(own: Privacy | None) -> str:
     return f"""
 ## Privacy
 
-(ε, δ) = ({own.epsilon:g}, {own.delta:g}): whatever anybody learns from this folder, he would have learned nearly as
+(ε, δ) = ({own.epsilon:g}, {own.delta:g}): whatever anybody learns from this folder, they would have learned nearly as
 well, in the sense of differential privacy, had the values of any one series been others. The mean spectrum of the
 {own.series:,} series, {own.numbers} numbers, got Gaussian noise of {own.multiplier:.4g} times what one series can
 change of their sum ({own.accountant}); all else was made from it, and every measurement here is of a stand-in with
