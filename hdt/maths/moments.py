@@ -27,7 +27,8 @@ from torch import Tensor
 
 from hdt.maths.blocks import Real, blocks, summed
 from hdt.maths.windows import windows
-from hdt.system.machine import channels_at_once
+from hdt.system.errors import InputError
+from hdt.system.machine import channels_at_once, one_thread
 
 CHUNK_ELEMENTS = 2**20  # cells of a chunk of windows: 8 MB in float64
 
@@ -73,6 +74,21 @@ class Moments:
     def loss(self, weights: Float[Tensor, "D H"]) -> Float[Tensor, ""]:
         """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c."""
         return total(weights * (self.features @ weights - 2 * self.cross)) + self.target
+
+
+def ridge(
+    features: Float[Tensor, "*C D D"], cross: Float[Tensor, "*C D H"], penalty: Float[Tensor, "*C"]
+) -> Float[Tensor, "*C D H"]:
+    """W, the ridge regressions of these mean moments, ``penalty`` added to the diagonal of φφᵀ.
+
+    Neither W nor its gradient depends on the number of threads. Raises :class:`hdt.system.errors.InputError` where the
+    moments are singular.
+    """
+    with one_thread():
+        factor, info = torch.linalg.cholesky_ex(features + penalty[..., None].expand(features.shape[:-1]).diag_embed())
+    if info.any():
+        raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
+    return torch.cholesky_solve(cross, factor)
 
 
 def half(matrix: Float[Tensor, "n n"]) -> Float[Tensor, " half"]:

@@ -23,11 +23,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hdt.maths import moments
 from hdt.maths.blocks import Real, blocks
 from hdt.maths.moments import Features
 from hdt.maths.windows import spread, windows
-from hdt.system.errors import InputError
-from hdt.system.machine import one_thread
 from hdt.training.features import centred, random_relu
 
 WINDOWS = 4_000  # of a real channel at most
@@ -51,14 +50,7 @@ class ByChannel:
     def students(self, ridge: float) -> Float[Tensor, "C D H"]:
         """W_c, the ridge regression of each channel; ``ridge`` is ρ."""
         size = self.features.diagonal(dim1=1, dim2=2).mean(dim=1)
-        eye = torch.eye(self.features.shape[-1], dtype=self.features.dtype, device=self.features.device)
-        with one_thread():
-            factor, info = torch.linalg.cholesky_ex(
-                self.features + (ridge * (size + LEAST * size.mean()))[:, None, None] * eye
-            )
-        if info.any():
-            raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
-        return torch.cholesky_solve(self.cross, factor)
+        return moments.ridge(self.features, self.cross, ridge * (size + LEAST * size.mean()))
 
     def error(self, students: Float[Tensor, "C D H"]) -> Float[Tensor, ""]:
         """What such students leave of ‖y‖², over channels."""

@@ -49,7 +49,6 @@ from hdt.objective.individual import individual
 from hdt.objective.views import Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
-from hdt.system.machine import one_thread
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method, Shape
 from hdt.training.features import Relu, centred, learned, numbers, random_relu
@@ -206,13 +205,7 @@ class Wiener(Objective[Views]):
 
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
-        ridge = self.options.ridge * own.features.diagonal().mean()
-        # Neither the gradient of the ridge nor the factor depends on the number of threads: see moments.total.
-        with one_thread():
-            factor, info = torch.linalg.cholesky_ex(own.features + ridge.expand(len(own.features)).diag())
-        if info.item():
-            raise InputError("the synthetic moments became singular; raise --option ridge or lower --learning-rate")
-        return torch.cholesky_solve(own.cross, factor)
+        return moments.ridge(own.features, own.cross, self.options.ridge * own.features.diagonal().mean())
 
     def raw(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
         """φ = (x, 1) and y."""

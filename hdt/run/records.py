@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -38,9 +38,16 @@ def in_words(error: ValidationError) -> str:
 
 
 class Strict(BaseModel):
-    """A record of a run file; unknown keys are refused."""
+    """A record of a run file; unknown keys are refused, and fields ``unless_empty`` are written only where they hold
+    something, so that a run without them reads as it did before they were there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    unless_empty: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = every(self)
+        return {name: value for name, value in found.items() if value or name not in self.unless_empty}
 
 
 class DataPart(Strict):
@@ -105,12 +112,7 @@ class DataInfo(Strict):
     transform: TransformRecord | None = None
     transform_auto: dict[str, Finite] = {}
     covariates: CovariateInfo | None = None
-
-    @model_serializer(mode="wrap")
-    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run without covariates says nothing of them, as before there were any; nor one of a transform's choice."""
-        found: dict[str, Any] = every(self)
-        return {k: v for k, v in found.items() if v or k not in ("covariates", "transform_auto")}
+    unless_empty = ("covariates", "transform_auto")
 
     @property
     def training(self) -> str:
@@ -220,12 +222,7 @@ class RunInfo(Strict):
     chosen: dict[str, int | Finite] = {}
     noise: Noise | None = None
     privacy: Privacy | None = None
-
-    @model_serializer(mode="wrap")
-    def _without(self, every: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A run that is not private says nothing of it, as before any were."""
-        found: dict[str, Any] = every(self)
-        return found if self.privacy is not None else {k: v for k, v in found.items() if k != "privacy"}
+    unless_empty = ("privacy",)
 
     @property
     def nearest_of(self) -> str:
