@@ -180,7 +180,9 @@ def needing(what: str) -> Iterator[None]:
         with quiet():
             yield
     except ImportError as error:
-        raise InputError(f"{what}: pip install 'hdt-ts[chronos]' (missing here: {error.name})") from error
+        raise InputError(
+            f"{what}: pip install 'hdt-ts[chronos]' (missing here: {error.name or first_line(error)})"
+        ) from error
 
 
 def import_peft() -> Any:

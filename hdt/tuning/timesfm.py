@@ -1,10 +1,9 @@
 """TimesFM 2.5: its loss and its networks, by transformers.
 
 "A decoder-only foundation model for time-series forecasting" (arXiv 2310.10688). It forecasts the mean and nine
-deciles of up to 128 steps at once; longer horizons, which it would forecast step by step, are refused. The loss is the
-one that transformers describes, the squared error of the mean and the pinball loss of the quantiles, by columns that
-``full_predictions`` has: those of its own ``loss`` (5.24) are one off, so that the forecast of the mean would learn
-the first decile and that of the first decile the second.
+deciles of up to 128 steps at once; transformers does not go on from there, so longer horizons are refused. The loss is
+the squared error of the mean and the pinball loss of the deciles. That of transformers (5.24) pairs columns and
+quantiles wrongly: by it the mean would learn the first decile, the first decile the second, up to the fourth.
 """
 
 from __future__ import annotations
