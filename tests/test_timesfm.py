@@ -191,7 +191,8 @@ def test_the_command_tells_the_kind_and_prints_zero_shot(run: Run, tiny: Path, t
     ("change", "message"),
     [
         ({"architectures": ["TimesFmModelForPrediction"]}, "not a TimesFM 2.5 network of transformers"),
-        ({"hidden_size": 16}, "weights and configuration do not fit"),
+        ({"hidden_size": 16}, r"do not fit \(missing, unknown or of another shape: model\.input_ff"),
+        ({"num_hidden_layers": 2}, r"do not fit \(missing, unknown or of another shape: model\.layers\.1"),
         ({"hidden_size": "many"}, "weights and configuration do not fit"),
         ({"activation": "surprise"}, "weights and configuration do not fit"),
     ],
@@ -205,6 +206,10 @@ def test_other_networks_are_refused(tiny: Path, tmp_path: Path, change: dict[str
     with pytest.raises(InputError, match=message) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(b"\x10" * 400)
+    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read"):
+        load(tmp_path)
 
 
 @needs_transformers

@@ -106,11 +106,13 @@ def load(base: str | Path) -> TimesFm:
         # Names in the file are not those in the network, so the library maps them, both ways.
         with quiet():
             network, found = TimesFm2_5ModelForPrediction.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
-        wrong = {name for names in ("missing_keys", "unexpected_keys") for name in found[names]}
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
+        shaped = {name for name, *_ in found["mismatched_keys"]}
+        wrong = sorted(shaped | found["missing_keys"] | found["unexpected_keys"])
         if wrong:
-            raise ValueError(f"{listed(sorted(wrong))}: missing or unknown")
+            raise ValueError(f"missing, unknown or of another shape: {listed(wrong, 2)}")
         return network
 
     network: TimesFm = read_network(base, "TimesFm2_5ModelForPrediction", REFUSAL, read)
