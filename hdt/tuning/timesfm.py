@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -102,10 +102,10 @@ def load(base: str | Path) -> TimesFm:
     with needing("TimesFM 2.5 needs transformers 5.3 or newer"):
         from transformers import TimesFm2_5ModelForPrediction
 
-    def read(folder: Path, _: object) -> TimesFm:
+    def read(folder: Path, _: object) -> Any:
         # Names in the file are not those in the network, so the library maps them, both ways.
         with quiet():
-            network, found = TimesFm2_5ModelForPrediction.from_pretrained(
+            own, found = TimesFm2_5ModelForPrediction.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )  # fmt: skip
@@ -113,7 +113,7 @@ def load(base: str | Path) -> TimesFm:
         wrong = sorted(shaped | found["missing_keys"] | found["unexpected_keys"])
         if wrong:
             raise ValueError(f"missing, unknown or of another shape: {listed(wrong, 2)}")
-        return network
+        return own
 
     network: TimesFm = read_network(base, "TimesFm2_5ModelForPrediction", REFUSAL, read)
     return network
