@@ -58,6 +58,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_kind_of_a_base_is_told_by_its_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Chronos2Model"], "chronos_config": {}}))
     assert bases.kind_of(tmp_path) == "chronos"
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "timesfm2_5"}))
+    assert bases.kind_of(tmp_path) == "timesfm" == bases.kind_of("timesfm-2.5")
     (tmp_path / "config.json").write_text(json.dumps({"d_model": 8}))
     assert bases.kind_of(tmp_path) == "moirai" == bases.kind_of("random:small")
     assert bases.kind_of("chronos-2") == "chronos" == bases.kind_of("amazon/chronos-2")
@@ -185,20 +187,20 @@ def test_an_interrupted_tuning_ends_as_an_uninterrupted_one(
 
 @needs_chronos
 def test_the_crps_is_twice_the_pinball_loss(tiny: Path) -> None:
-    from hdt.tuning.chronos import crps, load, quantiles
+    from hdt.tuning.chronos import ChronosTuning, load
 
     network, windows = load(tiny).eval(), torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
-    found = quantiles(network, windows[:, :12], 8).numpy()
+    found = ChronosTuning.quantiles(network, windows[:, :12], 8).numpy()
     losses = [
         (level - (y < q)) * (y - q)
         for window, row in zip(windows.numpy(), found, strict=True)
         for level, line in zip(CHRONOS["quantiles"], row, strict=True)
         for y, q in zip(window[12:], line, strict=True)
     ]
-    assert crps(network, windows, 12) == pytest.approx(2 * float(np.mean(losses)), rel=1e-5)
+    assert ChronosTuning.crps(network, windows, 12) == pytest.approx(2 * float(np.mean(losses)), rel=1e-5)
     with torch.no_grad():
         next(network.parameters()).fill_(torch.nan)
-    assert crps(network, windows, 12) == np.inf
+    assert ChronosTuning.crps(network, windows, 12) == np.inf
 
 
 @needs_chronos

@@ -26,7 +26,10 @@ from hdt.system.errors import require
 def finetune(
     run: Run,
     base: Annotated[
-        str | None, Option(help="Moirai or Chronos-2 to tune: a folder, a hub id, chronos-2 or random:large.")
+        str | None,
+        Option(
+            help="Moirai, Chronos-2 or TimesFM to tune: a folder, a hub id, chronos-2, timesfm-2.5 or random:large."
+        ),
     ] = None,
     model: Annotated[
         str | None, Option(help="A student instead: dlinear, itransformer, mlp or xpatch; else what --base holds.")
@@ -34,7 +37,7 @@ def finetune(
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
     real: Annotated[bool, Option("--real", help="Train on the real training part instead.")] = False,
     pattern: Annotated[
-        str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only; of Chronos-2 also lora.")
+        str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only; lora, but of Moirai.")
     ] = None,
     context: Annotated[int | None, Option(help="L, steps the model sees; the run's by default.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps it forecasts; the run's by default.")] = None,
@@ -60,7 +63,7 @@ def finetune(
     force: Annotated[bool, Option("--force", help="Replace an existing forecaster folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune Moirai or Chronos-2, or train a student, on a run; print its test errors.
+    """Fine-tune Moirai, Chronos-2 or TimesFM, or train a student, on a run; print its test errors.
 
     Interrupted, the same command goes on from the last look at the validation part.
     """

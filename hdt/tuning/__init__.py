@@ -2,8 +2,9 @@
 
 ``forecaster`` what all of them share: a frame in, a frame out, a folder · ``student`` DLinear, iTransformer, xPatch ·
 ``pretrained`` networks that were pre-trained, from ``base`` (where they come from), ``loop`` (their batches) and
-``score`` (gluonts) · ``moirai``, with ``tokens`` (what it reads) and ``crps`` (validation) · ``chronos`` Chronos-2 ·
-``benchmark`` what distilled data is worth beside all of it.
+``score`` (gluonts) · ``moirai``, with ``tokens`` (what it reads) and ``crps`` (validation) · ``quantiles``
+with ``chronos`` (Chronos-2) and ``timesfm`` (TimesFM 2.5) · ``benchmark`` what distilled data is worth beside all
+of it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hdt.tuning.forecaster import MODELS, PRETRAINED, Forecaster, class_of
 __all__ = ["Forecaster", "finetune"]
 
 NO_BASE = (
-    "no base given; name a folder with a Moirai or Chronos-2 checkpoint, or a hub id such as "
+    "no base given; name a folder with a Moirai, Chronos-2 or TimesFM 2.5 checkpoint, or a hub id such as "
     "Salesforce/moirai-1.1-R-small"
 )
 
@@ -41,15 +42,15 @@ def finetune(
 ) -> Forecaster:
     """Train a forecaster on a distilled series; it forecasts frames.
 
-    ``distilled`` may be the folder of a run. Without ``model`` the
-    pre-trained network in ``base`` is fine-tuned, Moirai or Chronos-2: a folder, a Hugging Face hub id, ``chronos-2``,
-    or ``random:small|base|large``. A student (``dlinear`` and others) is trained from scratch or further from the
-    forecaster folder ``base``. With ``real`` it trains on the real training
-    part instead. Validation, which chooses learning rate and stopping, is real: the data behind the run, or ``data``
-    when that is not at hand. ``settings``: ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``,
-    ``device``, ``precision`` (float32, bf16), ``clip``, ``checkpoint``, ``watch``; of pre-trained ones
-    ``pattern``, ``patch``, ``noise`` and ``mix``, see :func:`hdt.tuning.pretrained.tune_values`; of students
-    ``compile``, see :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
+    ``distilled`` may be the folder of a run. Without ``model`` the pre-trained network in ``base`` is fine-tuned,
+    Moirai, Chronos-2 or TimesFM 2.5: a folder, a Hugging Face hub id, ``chronos-2``, ``timesfm-2.5``, or
+    ``random:small|base|large``. A student (``dlinear`` and others) is trained from scratch or further from the
+    forecaster folder ``base``. With ``real`` it trains on the real training part instead. Validation, which chooses
+    learning rate and stopping, is real: the data behind the run, or ``data`` when that is not at hand. ``settings``:
+    ``context``, ``horizon``, ``steps``, ``lr``, ``batch``, ``seed``, ``device``, ``precision`` (float32, bf16),
+    ``clip``, ``checkpoint``, ``watch``; of pre-trained ones ``pattern``, ``patch``, ``noise`` and ``mix``, see
+    :func:`hdt.tuning.pretrained.tune_values`; of students ``compile``, see
+    :func:`hdt.tuning.student.tune_student`. Raises :class:`hdt.system.errors.InputError`.
     """
     from hdt.run.source import real_data, same_length
 

@@ -25,7 +25,7 @@ INSTALL = (
 )
 CONFIG, WEIGHTS = FILES = ("config.json", "model.safetensors")
 FIELDS = {"distr_output", "d_model", "num_layers", "patch_sizes", "max_seq_len", "attn_dropout_p", "dropout_p"}
-ALIASES = {"chronos-2": "amazon/chronos-2"}
+ALIASES = {"chronos-2": "amazon/chronos-2", "timesfm-2.5": "google/timesfm-2.5-200m-transformers"}
 LICENCE = "the weights of {} are Salesforce's, licensed cc-by-nc-4.0: not for commercial use"
 # Widths and depths of the published Moirai 1.x networks: 14, 91 and 311 million parameters.
 SHAPES = {"small": (384, 6), "base": (768, 12), "large": (1024, 24)}
@@ -80,11 +80,13 @@ def load_base(base: str | Path) -> MoiraiModule:
 
 
 def kind_of(base: str | Path) -> str:
-    """The model that ``base`` holds: ``chronos`` or ``moirai``, told by config.json, of a hub id by its name."""
-    file = Path(base) / CONFIG
+    """The model that ``base`` holds: ``chronos``, ``timesfm`` or ``moirai``, told by config.json, of a hub id by its
+    name."""
+    file, signs = Path(base) / CONFIG, "" if Path(base).is_dir() else str(base).lower()
     if file.is_file():
-        return "chronos" if "chronos_config" in _config(file) else "moirai"
-    return "chronos" if "chronos" in str(base).lower() and not Path(base).is_dir() else "moirai"
+        config = _config(file)
+        signs = "chronos" if "chronos_config" in config else str(config.get("model_type"))
+    return next((kind for kind in ("chronos", "timesfm") if kind in signs), "moirai")
 
 
 def checkpoint(base: str | Path) -> tuple[Path, dict[str, Any]]:

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from hdt.data.series import Panel
 
 STUDENT = "hdt.tuning.student:StudentForecaster"
-PRETRAINED = {"moirai": "hdt.tuning.moirai:MoiraiForecaster", "chronos": "hdt.tuning.chronos:ChronosForecaster"}
+PRETRAINED = {
+    "moirai": "hdt.tuning.moirai:MoiraiForecaster",
+    "chronos": "hdt.tuning.chronos:ChronosForecaster",
+    "timesfm": "hdt.tuning.timesfm:TimesFmForecaster",
+}
 MODELS = Named("model", lambda: {**dict.fromkeys(STUDENTS, STUDENT), **PRETRAINED})
 
 
