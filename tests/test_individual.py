@@ -47,28 +47,24 @@ def test_errors_are_those_of_a_ridge_regression_for_each_channel(seed: int, sequ
     known = individual(real.float().double(), L, H)
     flat = synthetic.unfold(1, L + H, 1).flatten(0, 1).flatten(0, 1)  # windows of one time follow one another
     error, noise = known.errors(flat, 0.1, torch.Generator().manual_seed(5))
-    draw = 1 + int(torch.randint(own.DRAWS, (), generator=torch.Generator().manual_seed(5)))
+    generator = torch.Generator().manual_seed(5)
+    draw = 1 + int(torch.randint(own.DRAWS, (), generator=generator))
+    begin = int(torch.randint(own.SHARE, (), generator=generator))
+    cuts = [np.concatenate([cut(one) for one in synthetic[:, :, c].numpy()])[begin::2] for c in range(channels)]
     expected = np.zeros(2)
     for place in (0, draw):
         left = np.zeros((2, 2, channels))
         for c in range(channels):
             view = known.views[place][0]
             every = cut(real.float().double()[:, c].numpy())
-            made = np.concatenate([cut(one) for one in synthetic[:, :, c].numpy()])
+            made = cuts[c]
             x, y = features(made, view, place == 0), made[:, L:]
             a = x.T @ x / len(x)
             ridge = np.trace(a) / len(a)
             if channels == 1:
                 ridge *= 1 + own.LEAST
             else:
-                sizes = [
-                    np.mean(
-                        np.concatenate([features(cut(one), view, place == 0) for one in synthetic[:, :, k].numpy()])
-                        ** 2
-                    )
-                    for k in range(channels)
-                ]
-                ridge += own.LEAST * np.mean(sizes)
+                ridge += own.LEAST * np.mean([np.mean(features(each, view, place == 0) ** 2) for each in cuts])
             weights = np.linalg.solve(a + 0.1 * ridge * np.eye(len(a)), x.T @ y / len(x))
             for n, rows in enumerate((every, made)):
                 gap = rows[:, L:] - features(rows, view, place == 0) @ weights
@@ -105,12 +101,7 @@ def test_it_is_a_term_of_wiener_and_of_a_group_it_knows_the_channels() -> None:
 
 
 def test_a_set_teaches_each_channel_its_own_map() -> None:
-    """Two channels with opposite dynamics, x_t = ±.9 x_{t−1}: shared weights know neither."""
-    rng, values = np.random.default_rng(0), np.zeros((600, 2))
-    for t in range(1, 600):
-        values[t] = np.array([0.9, -0.9]) * values[t - 1] + rng.normal(size=2)
-    frame = pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=600, freq="h"), columns=["up", "down"])
-    left = []
+    frame, left = opposite(600), []
     for weight in (0.0, 1.0):
         made = hdt.distill(frame, method="wiener", individual=weight, iterations=100, seed=0, **SMALL)
         known = individual(torch.tensor(made.panel.part("train"), dtype=torch.float64), 12, 6)  # type: ignore[union-attr]
@@ -121,13 +112,79 @@ def test_a_set_teaches_each_channel_its_own_map() -> None:
 
 def test_where_channels_are_not_alone_it_is_refused() -> None:
     frame = make_frame(columns=tuple("abc"))
-    with pytest.raises(InputError, match="individual=1: every channel is needed; give --channels all"):
+    with pytest.raises(InputError, match=r"individual=1\.0: every channel is needed; give --channels all"):
         hdt.distill(frame, method="wiener", channels=2, individual=1.0, iterations=2, **SMALL)
     made = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, **SMALL)
-    with pytest.raises(InputError, match="individual=1 adds no rows to its moments"):
+    with pytest.raises(InputError, match=r"individual=1\.0 adds no rows to its moments"):
         hdt.update(made, make_frame(500, tuple("abc")).iloc[400:])
     whole = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, channel_batch=2, **SMALL)
     assert np.isfinite(whole.values).all()
+
+
+def opposite(rows: int, down: float = -0.9) -> pd.DataFrame:
+    """Two channels, x_t = .9 x_{t−1} and ``down`` x_{t−1}, with noise."""
+    rng, values = np.random.default_rng(0), np.zeros((rows, 2))
+    for t in range(1, rows):
+        values[t] = np.array([0.9, down]) * values[t - 1] + rng.normal(size=2)
+    return pd.DataFrame(values, index=pd.date_range("2024-01-01", periods=rows, freq="h"), columns=["up", "down"])
+
+
+def test_whether_channels_differ_is_what_ridge_regressions_say_of_rows_they_did_not_see() -> None:
+    for down in (-0.9, 0.9):
+        values = opposite(400, down).to_numpy()
+        cut_at, left = 320, []
+        inside = [np.lib.stride_tricks.sliding_window_view(values[:cut_at, c], L + H) for c in (0, 1)]
+        beyond = [np.lib.stride_tricks.sliding_window_view(values[cut_at - L :, c], L + H) for c in (0, 1)]
+        inside, beyond = ([w - w[:, :L].mean(axis=1, keepdims=True) for w in part] for part in (inside, beyond))
+        for shared in (False, True):
+            tried = []
+            for power in range(-5, 1):
+                squares = []
+                for c in (0, 1):
+                    fitted = np.concatenate(inside) if shared else inside[c]
+                    x, y = fitted[:, :L], fitted[:, L:]
+                    gram = x.T @ x / len(x)
+                    size = np.trace(gram) / L
+                    sizes = [np.mean(w[:, :L] ** 2) for w in inside]
+                    least = own.LEAST * np.mean(size if shared else sizes)
+                    weights = np.linalg.solve(gram + 10.0**power * (size + least) * np.eye(L), x.T @ y / len(x))
+                    squares.append(((beyond[c][:, L:] - beyond[c][:, :L] @ weights) ** 2).sum(axis=1).mean())
+                tried.append(np.mean(squares))
+            left.append(min(tried))
+        found = own.told_apart(torch.tensor(values), L, H)
+        assert found == pytest.approx(left[0] / left[1], rel=1e-9)
+        assert (found < own.APART) == (down < 0)
+
+
+def test_auto_asks_for_them_where_channels_differ() -> None:
+    small = {**SMALL, "iterations": 2}
+    for frame, weight in ((opposite(500), 1), (opposite(500, 0.9), 0)):
+        chosen = hdt.distill(frame, method="auto", **small)
+        named = hdt.distill(frame, method="fred-wiener", individual=weight, **small)
+        assert chosen.info.chosen["individual"] == weight
+        assert chosen.values.tobytes() == named.values.tobytes()
+        assert (chosen.info.settings.method, chosen.info.settings.options["individual"]) == ("fred-wiener", "auto")
+    with pytest.raises(InputError, match="individual=auto adds no rows to its moments, individual=0 does"):
+        hdt.update(chosen, opposite(600).iloc[500:])
+
+
+def test_auto_asks_for_nothing_where_channels_are_not_kept() -> None:
+    for frame, more in (
+        (opposite(500), {"channels": 1}),
+        (opposite(500)[["up"]], {}),
+        (opposite(500), {"objective": "cfm"}),
+    ):
+        given = {name: value for name, value in SMALL.items() if name not in ("draws", "features")}
+        made = hdt.distill(frame, method="auto", iterations=2, **given, **more)
+        assert made.info.settings.options.get("individual", 0) == 0
+
+
+def test_two_comparisons_of_auto_and_its_method_are_two_rows() -> None:
+    table = hdt.compare(
+        opposite(500), methods=["auto", "fred-wiener"], students=["dlinear"], seeds=1, iterations=2, **SMALL
+    )
+    errors = table.set_index("method")["mse"]
+    assert errors["auto"] != errors["fred-wiener"]
 
 
 def test_a_channel_without_variance_is_no_obstacle() -> None:

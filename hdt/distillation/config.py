@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hdt.data import registry
-from hdt.distillation.methods import METHODS, named
+from hdt.distillation.methods import AUTO, AUTO_OPTIONS, METHODS, named
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.start import STARTS
@@ -89,7 +89,8 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     :class:`InputError` naming the first setting that is unknown or out of range.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    given["method"] = named(given.get("method", "hdt"))
+    asked = given.get("method", "hdt")
+    given["method"] = named(asked)
     method = METHODS[given["method"]]
     entry = registry.find(data) if isinstance(data, str) else None
     if real_channels is None and entry is not None:
@@ -116,6 +117,9 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
         settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
     inherited = method.options if settings.objective == method.objective else {}
+    alone = settings.channels is None and settings.epsilon is None and real_channels != 1
+    if asked == AUTO and alone and settings.objective == method.objective:
+        inherited = {**inherited, **AUTO_OPTIONS}
     if settings.parameterization == method.parameterization:
         inherited = {**inherited, **method.parameterization_options}
     options = {**inherited, **listed, **hyper}

@@ -21,7 +21,8 @@ def _found() -> dict[str, Method]:
 
 
 METHODS = Named("method", _found)
-AUTO, CHOICE = "auto", "fred-wiener"  # for whoever does not want to choose: measured in recipes/README.md
+AUTO, CHOICE = "auto", "fred-wiener"  # for whoever does not want to choose: measured in docs/results.md
+AUTO_OPTIONS = {"individual": AUTO}  # and where every channel is kept
 
 
 def named(method: str) -> str:

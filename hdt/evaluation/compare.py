@@ -131,10 +131,10 @@ def _found(
 
 
 def _names(asked: Sequence[str] | None) -> list[str]:
-    names = list(METHODS) if asked is None else list(dict.fromkeys(map(named, asked)))
+    names = list(METHODS) if asked is None else list(dict.fromkeys(asked))
     for name in names:
         if name != "full":
-            METHODS[name]  # refuses an unknown one
+            METHODS[named(name)]  # refuses an unknown one
     return [name for name in [*names, *(a for a in ALWAYS if a not in names)] if name != "full"]
 
 
@@ -150,7 +150,7 @@ def _varied(vary: Mapping[str, Sequence[Any]] | None) -> tuple[str | None, list[
 
 def _applicable(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The settings that concern a method: hyperparameters of other objectives are left out."""
-    known = METHODS[method]
+    known = METHODS[named(method)]
 
     def fields(kind: type[Objective] | type[Parameterization]) -> set[str]:
         return {*kind.Options.model_fields}

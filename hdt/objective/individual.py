@@ -29,9 +29,11 @@ from hdt.maths.moments import Features
 from hdt.maths.windows import spread, windows
 from hdt.training.features import centred, random_relu
 
-WINDOWS = 4_000  # of a real channel at most
+WINDOWS, SHARE = 4_000, 2  # of a real channel at most; of synthetic windows, which overlap, it looks at one in so many
 FEATURES, DRAWS = 64, 4  # ReLU ones in a draw, as many as the few windows of a channel can bear
 LEAST = 1e-6  # of the mean diagonal, for a channel without variance
+FITTED, RIDGES = 0.8, tuple(10.0**power for power in range(-5, 1))  # to tell whether channels differ
+APART = 0.95  # of the error of a regression for all channels: they differ where those for each have less
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class ByChannel:
 class Individual:
     """Features with their real moments by channel; the first ones are linear, the others draws of random ones."""
 
+    weight: float
     views: Sequence[tuple[Features, ByChannel]]
 
     def restrict(self, channels: Int[Tensor, " g"]) -> Individual:
@@ -76,37 +79,65 @@ class Individual:
         Of ``flat`` each C windows that follow one another are of one time, in the order of channels.
         """
         draw = 1 + int(torch.randint(len(self.views) - 1, (), generator=generator))
+        channels = len(self.views[0][1].target)
+        times = flat.unflatten(0, (-1, channels))
+        begin = int(torch.randint(min(SHARE, len(times)), (), generator=generator))
+        some = times[begin::SHARE].flatten(0, 1)
         real_error = synthetic_error = flat.new_zeros((), dtype=torch.float64)
         for features, real in (self.views[0], self.views[draw]):
-            own = by_channel(flat, len(real.target), features)
+            own = by_channel(some, channels, features)
             students = own.students(ridge)
             real_error, synthetic_error = real_error + real.error(students), synthetic_error + own.error(students)
         return real_error, synthetic_error
 
 
-def individual(series: Real, context: int, horizon: int) -> Individual:
-    """That of a real series, over ``WINDOWS`` of each channel; one that is shorter than a window counts nothing."""
+def individual(series: Real, context: int, horizon: int, weight: float = 1.0) -> Individual:
+    """That of a real series."""
     generator = torch.Generator().manual_seed(0)  # features are no part of a run
     drawn: list[Features] = [partial(centred, context=context)]
     drawn += [random_relu(context, FEATURES, generator).to(series.device) for _ in range(DRAWS)]
-    sizes = [context] + [FEATURES] * DRAWS
+    return Individual(weight, list(zip(drawn, of_windows(series, context, horizon, drawn), strict=True)))
+
+
+def told_apart(series: Real, context: int, horizon: int) -> float:
+    """The error of a ridge regression on x − x̄ for each channel over that of one for all of them.
+
+    Both are fitted on the first ``FITTED`` of the rows and measured on what follows, each with the best of ``RIDGES``.
+    """
+    linear = [partial(centred, context=context)]
+    (fit,), (held,) = (of_windows(series, context, horizon, linear, *part) for part in ((0.0, FITTED), (FITTED, 1.0)))
+    shared = ByChannel(*(each.mean(dim=0, keepdim=True) for each in vars(fit).values()))
+    each, one = (min(held.error(own.students(rho)).item() for rho in RIDGES) for own in (fit, shared))
+    return each / one if one > 0 else 1.0
+
+
+def of_windows(
+    series: Real, context: int, horizon: int, features: Sequence[Features], begin: float = 0.0, end: float = 1.0
+) -> list[ByChannel]:
+    """Moments for each of ``features`` over ``WINDOWS`` of each channel, spread over those whose horizons lie between
+    these shares of its rows; of a channel that has none, zero."""
     empty = partial(torch.zeros, dtype=torch.float64, device=series.device)
-    count = series.shape[1]
-    found = [ByChannel(empty(count, n, n), empty(count, n, horizon), empty(count)) for n in sizes]
-    for channels, own in blocks(series, context + horizon):
-        every = windows(own, context, horizon)  # a view [n, L+H, g]
+    count, size = series.shape[1], context + horizon
+    depths = [own(empty(0, size))[0].shape[1] for own in features]
+    found = [ByChannel(empty(count, n, n), empty(count, n, horizon), empty(count)) for n in depths]
+    for channels, own in blocks(series, size):
+        first, last = (round(share * len(own)) for share in (begin, end))
+        rows = own[max(0, first - context) : last]
+        if len(rows) < size:
+            continue
+        every = windows(rows, context, horizon)  # a view [n, L+H, g]
         chosen = spread(len(every), WINDOWS).to(every.device)
         for place, channel in enumerate(channels.tolist()):
             flat = every[chosen, :, place].double()
-            for features, whole in zip(drawn, found, strict=True):
-                part = by_channel(flat, 1, features)
+            for draw, whole in zip(features, found, strict=True):
+                part = by_channel(flat, 1, draw)
                 whole.features[channel], whole.cross[channel] = part.features[0], part.cross[0]
                 whole.target[channel] = part.target[0]
-    return Individual(list(zip(drawn, found, strict=True)))
+    return found
 
 
 def by_channel(flat: Float[Tensor, "B window"], channels: int, features: Features) -> ByChannel:
     """Moments of windows of which each ``channels`` that follow one another are of one time."""
-    x, y = (part.double().unflatten(0, (-1, channels)).transpose(0, 1) for part in features(flat))  # [C, n, ·]
-    count = x.shape[1]
-    return ByChannel(x.mT @ x / count, x.mT @ y / count, y.square().sum(dim=1).sum(dim=1) / count)
+    x, y = (part.unflatten(0, (-1, channels)).transpose(0, 1) for part in features(flat))  # [C, n, ·]
+    sums = x.mT @ x, x.mT @ y, y.square().sum(dim=1).sum(dim=1)
+    return ByChannel(*(each.double() / x.shape[1] for each in sums))

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -45,7 +45,7 @@ from hdt.maths.moments import Moments
 from hdt.maths.roles import Roles
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
-from hdt.objective.individual import individual
+from hdt.objective.individual import APART, individual, told_apart
 from hdt.objective.views import Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
@@ -69,7 +69,9 @@ class WienerOptions(Options):
     features: int = Field(256, ge=1, description="D of the ReLU view", json_schema_extra=SIZE)
     draws: int = Field(16, ge=1, description="sets of ReLU features, one of which an iteration looks at")
     feature_steps: int = Field(0, ge=0, description="steps that these learn on real windows; 0: random ones")
-    individual: float = Field(0.0, ge=0, description="weight of students that each know one channel")
+    individual: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        0.0, description="weight of students that each know one channel; auto: 1 where channels differ, else 0"
+    )
     most_windows: int = Field(20_000, ge=1, description="real windows per set at most, evenly spaced")
     beside: float | None = Field(None, ge=0, description=f"weight of the view with covariates; by default {BESIDE:g}")
 
@@ -109,20 +111,24 @@ class Wiener(Objective[Views]):
         facts = [context, horizon, len(drawn), stride]  # its weights are no part of it
         told = summed(series, size, statistic, lambda: fingerprint(facts, numbers(drawn), code=[Statistic, Relu]))
         if starts(series).any() or self.fixed(options.model_dump()):
-            own = individual(series, context, horizon) if options.individual else None
-            return replace(self.views(told, drawn, None), own=own)
+            weight, chosen = options.individual, {}
+            if weight == "auto":
+                weight = chosen["individual"] = float(told_apart(series, context, horizon) <= APART)
+            own = individual(series, context, horizon, weight) if weight else None
+            return replace(self.views(told, drawn, None), own=own, chosen=chosen)
         return self.views(told, drawn, Sums(told, stride, counts[0][0], fingerprint([], numbers(drawn))))
 
     @classmethod
     def fixed(cls, options: Mapping[str, Any]) -> str | None:
         if options["feature_steps"] and options["relu"]:
             return f"feature_steps={options['feature_steps']} learns features from all of the data"
-        return f"individual={options['individual']:g} adds no rows to its moments" if options["individual"] else None
+        alone = options["individual"]
+        return f"individual={alone} adds no rows to its moments, individual=0 does" if alone else None
 
     @classmethod
     def check(cls, options: Mapping[str, Any], shape: Shape) -> None:
         alone = options.get("individual", 0)
-        require(not alone or not shape.pooled, f"individual={alone:g}: every channel is needed; give --channels all")
+        require(not alone or not shape.pooled, f"individual={alone}: every channel is needed; give --channels all")
 
     def extend(self, sums: Sums, series: Float[Tensor, "T C"]) -> Views:
         context, horizon = self.problem.context, self.problem.horizon
@@ -177,7 +183,7 @@ class Wiener(Objective[Views]):
             total = self.scored(total, terms, view.name, view.weight, view.real, own)
         if known.own is not None:
             error, noise = known.own.errors(flat, self.options.ridge, generator)
-            total = total + self.options.individual * (error + self.options.noise * noise)
+            total = total + known.own.weight * (error + self.options.noise * noise)
             terms |= {"individual": error.detach(), "individual_noise": noise.detach()}
         if known.joint is not None:
             weight = BESIDE if self.options.beside is None else self.options.beside
