@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--space", type=Path, default=HERE / "ranking-space.yaml")
     parser.add_argument("--each", type=int, default=6, help="configurations of a student")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--stride", type=int, default=1, help="of all data, every so many-th window")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--draw", action="store_true", help="train nothing: tell and draw what is in --out")
@@ -94,7 +95,7 @@ def main() -> None:
         return
     configurations = drawn(Space.read(args.space), args.each)
     table = rank(
-        Distilled.load(args.run), configurations, sets=args.sets, seeds=args.seeds, device=args.device, out=args.out,
+        Distilled.load(args.run), configurations, sets=args.sets, seeds=args.seeds, stride=args.stride, device=args.device, out=args.out,
         watch=lambda label, done, total: print(f"{done}/{total} {label}", flush=True),
     )  # fmt: skip
     if "full" in args.sets:

@@ -101,28 +101,30 @@ def _bounds(drawn: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def training_set(name: str, distilled: Distilled, evaluator: Evaluator, seed: int) -> Float[Tensor, "N M C"]:
+def training_set(
+    name: str, distilled: Distilled, evaluator: Evaluator, seed: int, stride: int = 1
+) -> Float[Tensor, "N M C"]:
     """One of ``SETS``; ``segment`` and ``tenth`` are drawn by ``seed``. The tenth is a sequence per window, ``epoch``
-    all data, to be seen once (:func:`running`)."""
+    all data, to be seen once (:func:`running`). All data are every ``stride``-th window of them, a sequence each."""
     settings = distilled.info.settings
     if name == "distilled":
         return torch.as_tensor(distilled.seen, dtype=torch.float32)
     if name == "segment":
         return evaluator.segments(settings.sequences, settings.length, settings.channels, seed)
-    if name in ("epoch", "full"):
-        return evaluator.train[None]
-    require(name == "tenth", f"unknown training set {name!r}; known: {', '.join(SETS)}")
+    require(name in SETS, f"unknown training set {name!r}; known: {', '.join(SETS)}")
     every = windows(evaluator.train, evaluator.context, evaluator.horizon)
+    if name != "tenth":
+        return evaluator.train[None] if stride == 1 else every[::stride]
     chosen = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))
     return every[chosen[: max(1, len(every) // SHARE)].to(every.device)]
 
 
-def running(name: str, evaluator: Evaluator, configuration: Configuration) -> Running:
+def running(name: str, evaluator: Evaluator, configuration: Configuration, stride: int = 1) -> Running:
     """How long one trains there: ``epoch`` is a single pass, over which the rate falls as it does else over all."""
     if name != "epoch":
         return Running()
     count = math.prod(windows(evaluator.train, evaluator.context, evaluator.horizon).shape[:-2])
-    return Running(steps=math.ceil(count / configuration.training.batch))
+    return Running(steps=math.ceil(math.ceil(count / stride) / configuration.training.batch))
 
 
 def score(
@@ -150,12 +152,15 @@ def rank(
     *,
     sets: Sequence[str] = SETS,
     seeds: int = 1,
+    stride: int = 1,
     data: str | Path | pd.DataFrame | Panel | None = None,
     device: str = "auto",
     out: str | Path | None = None,
     watch: WatchTraining | None = None,
 ) -> pd.DataFrame:
     """Train every configuration on every training set with every seed; a row for each, NaN where one diverged.
+
+    ``stride``: all data are every so many-th window of them, which spares time where windows overlap by nearly all.
 
     ``out`` is a CSV file, written after every training: rows that are in it already are not computed again.
     Columns: ``student``, ``values`` (JSON), ``trained_on``, ``seed``, ``mse``, ``mae``, ``mase`` (test part),
@@ -172,13 +177,13 @@ def rank(
     for done, (own, name, seed) in enumerate(cells):
         if watch is not None:
             watch(f"{own.student} on {name}, seed {seed}", done, len(cells))
-        series = training_set(name, distilled, evaluator, seed)
+        series = training_set(name, distilled, evaluator, seed, stride)
         identity = fingerprint([key(evaluator, own, seed), name], [series])
         asked.append(identity)
         if identity in rows:
             continue
         try:
-            found = score(evaluator, own, series, seed, running(name, evaluator, own))
+            found = score(evaluator, own, series, seed, running(name, evaluator, own, stride))
         except Diverged:
             found = FAILED
         told = {"student": own.student, "values": json.dumps(own.values), "trained_on": name, "seed": seed}
