@@ -37,6 +37,15 @@ def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) 
     assert "written: " in result.err
 
 
+def test_auto_and_its_method_are_two_rows_and_drawn(run: Run, csv: Path) -> None:
+    result = run("compare", csv, *SETTING, "--method", "auto", "--method", "fred-wiener", "--student", "dlinear",
+                 "--seeds", 1, "--iterations", 2)  # fmt: skip
+    assert result.code == 0, result.err
+    table = pd.read_csv("runs/compare-plant/table.csv").set_index("method")
+    assert {"auto", "fred-wiener"} <= set(table.index)
+    assert Path("runs/compare-plant/table.png").exists()
+
+
 def test_compare_json_has_the_agreed_fields_and_nothing_else_on_stdout(run: Run, csv: Path) -> None:
     words = ["compare", csv, *SETTING, "--method", "random", "--student", "dlinear", "--seeds", 1, "--json"]
     fields = json.loads(run(*words).out)

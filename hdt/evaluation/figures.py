@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hdt.distillation.methods import METHODS
+from hdt.distillation.methods import AUTO, METHODS
 from hdt.evaluation.naive import NAIVE
 from hdt.evaluation.paired import REFERENCES
 from hdt.run import glyphs
@@ -93,7 +93,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _color(method: str) -> str:
     """The same for a method in every picture."""
-    order = list(dict.fromkeys([*COLOURED, *METHODS]))
+    order = list(dict.fromkeys([*COLOURED, *METHODS, AUTO]))
     return PALETTE[order.index(method) % len(PALETTE)]
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from hdt.data.series import Panel
-from hdt.distillation.methods import METHODS
+from hdt.distillation.methods import METHODS, named
 from hdt.evaluation.protocol import WatchTraining
 from hdt.evaluation.scores import cached
 from hdt.run import produce
@@ -156,7 +156,7 @@ def _check(methods: Sequence[str], seeds: int, settings: dict[str, Any]) -> None
     """Refuse before the first training what would be refused after it."""
     require(seeds >= 1, f"seeds={seeds}: at least one is needed")
     for method in methods:
-        METHODS[method]  # refuses an unknown one
+        METHODS[named(method)]  # refuses an unknown one
         require(method not in FIXED, f"method {method!r}: is a row of every comparison")
         require(list(methods).count(method) == 1, f"method {method!r} is given twice")
     names = ("pattern", "batch", "mix", "clip", "precision", "lr", "steps", "patch")
