@@ -95,7 +95,8 @@ def main() -> None:
         return
     configurations = drawn(Space.read(args.space), args.each)
     table = rank(
-        Distilled.load(args.run), configurations, sets=args.sets, seeds=args.seeds, stride=args.stride, device=args.device, out=args.out,
+        Distilled.load(args.run), configurations, sets=args.sets, seeds=args.seeds, stride=args.stride,
+        device=args.device, out=args.out,
         watch=lambda label, done, total: print(f"{done}/{total} {label}", flush=True),
     )  # fmt: skip
     if "full" in args.sets:

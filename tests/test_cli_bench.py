@@ -39,7 +39,7 @@ def test_compare_prints_a_table_and_writes_it_in_four_ways(run: Run, csv: Path) 
 
 def test_auto_and_its_method_are_two_rows_and_drawn(run: Run, csv: Path) -> None:
     result = run("compare", csv, *SETTING, "--method", "auto", "--method", "fred-wiener", "--student", "dlinear",
-                 "--seeds", 1, "--iterations", 2)  # fmt: skip
+                 "--seeds", 1, "--option", "iterations=2")  # fmt: skip
     assert result.code == 0, result.err
     table = pd.read_csv("runs/compare-plant/table.csv").set_index("method")
     assert {"auto", "fred-wiener"} <= set(table.index)
