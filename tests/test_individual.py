@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -46,11 +47,14 @@ def test_errors_are_those_of_a_ridge_regression_for_each_channel(seed: int, sequ
     real, synthetic = double(60, channels, seed=seed), double(sequences, 16, channels, seed=seed + 1)
     known = individual(real.float().double(), L, H)
     flat = synthetic.unfold(1, L + H, 1).flatten(0, 1).flatten(0, 1)  # windows of one time follow one another
-    error, noise = known.errors(flat, 0.1, torch.Generator().manual_seed(5))
+    assert len(flat) == 10 * sequences * channels
+    with mock.patch.object(own, "ENOUGH", 10):
+        error, noise = known.errors(flat, 0.1, torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
     draw = 1 + int(torch.randint(own.DRAWS, (), generator=generator))
-    begin = int(torch.randint(own.SHARE, (), generator=generator))
-    cuts = [np.concatenate([cut(one) for one in synthetic[:, :, c].numpy()])[begin::2] for c in range(channels)]
+    share = sequences
+    begin = int(torch.randint(share, (), generator=generator))
+    cuts = [np.concatenate([cut(one) for one in synthetic[:, :, c].numpy()])[begin::share] for c in range(channels)]
     expected = np.zeros(2)
     for place in (0, draw):
         left = np.zeros((2, 2, channels))

@@ -29,7 +29,8 @@ from hdt.maths.moments import Features
 from hdt.maths.windows import spread, windows
 from hdt.training.features import centred, random_relu
 
-WINDOWS, SHARE = 4_000, 2  # of a real channel at most; of synthetic windows, which overlap, it looks at one in so many
+WINDOWS = 4_000  # of a real channel at most
+ENOUGH = 300  # of a synthetic one, which overlap: of twice as many an iteration looks at every second, and so on
 FEATURES, DRAWS = 64, 4  # ReLU ones in a draw, as many as the few windows of a channel can bear
 LEAST = 1e-6  # of the mean diagonal, for a channel without variance
 FITTED, RIDGES = 0.8, tuple(10.0**power for power in range(-5, 1))  # to tell whether channels differ
@@ -81,8 +82,9 @@ class Individual:
         draw = 1 + int(torch.randint(len(self.views) - 1, (), generator=generator))
         channels = len(self.views[0][1].target)
         times = flat.unflatten(0, (-1, channels))
-        begin = int(torch.randint(min(SHARE, len(times)), (), generator=generator))
-        some = times[begin::SHARE].flatten(0, 1)
+        share = max(1, len(times) // ENOUGH)
+        begin = int(torch.randint(share, (), generator=generator))
+        some = times[begin::share].flatten(0, 1)
         real_error = synthetic_error = flat.new_zeros((), dtype=torch.float64)
         for features, real in (self.views[0], self.views[draw]):
             own = by_channel(some, channels, features)
