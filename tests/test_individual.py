@@ -183,14 +183,6 @@ def test_auto_asks_for_nothing_where_channels_are_not_kept() -> None:
         assert made.info.settings.options.get("individual", 0) == 0
 
 
-def test_two_comparisons_of_auto_and_its_method_are_two_rows() -> None:
-    table = hdt.compare(
-        opposite(500), methods=["auto", "fred-wiener"], students=["dlinear"], seeds=1, iterations=2, **SMALL
-    )
-    errors = table.set_index("method")["mse"]
-    assert errors["auto"] != errors["fred-wiener"]
-
-
 def test_a_channel_without_variance_is_no_obstacle() -> None:
     frame = make_frame().assign(flat=3.0)
     made = hdt.distill(frame, method="wiener", individual=1.0, iterations=2, **SMALL)
