@@ -175,6 +175,11 @@ def test_small_sets_are_of_real_data(distilled: hdt.Distilled) -> None:
     own = Configuration("dlinear", {"batch": 7})
     assert ranking.running("epoch", evaluator, own).steps == math.ceil(len(every) / 7)
     assert ranking.running("full", evaluator, own).steps is None
+    for name in ("full", "epoch"):
+        assert torch.equal(training_set(name, distilled, evaluator, seed=1, stride=5), every[::5])
+    assert ranking.running("epoch", evaluator, own, stride=5).steps == math.ceil(len(every[::5]) / 7)
+    with pytest.raises(hdt.InputError, match="stride=0: expected 1, for every window, or more"):
+        rank(distilled, [own], stride=0)
     with pytest.raises(hdt.InputError, match="unknown training set 'half'"):
         training_set("half", distilled, evaluator, seed=1)
 

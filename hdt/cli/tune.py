@@ -37,7 +37,7 @@ def finetune(
     from_: Annotated[Path | None, Option("--from", help="Forecaster folder a student goes on from.")] = None,
     real: Annotated[bool, Option("--real", help="Train on the real training part instead.")] = False,
     pattern: Annotated[
-        str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only; lora, but of Moirai.")
+        str | None, Option(help="What of the base is tuned: full, freeze_ffn, head_only; lora, except of Moirai.")
     ] = None,
     context: Annotated[int | None, Option(help="L, steps the model sees; the run's by default.")] = None,
     horizon: Annotated[int | None, Option(help="H, steps it forecasts; the run's by default.")] = None,

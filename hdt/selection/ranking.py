@@ -166,6 +166,7 @@ def rank(
     Columns: ``student``, ``values`` (JSON), ``trained_on``, ``seed``, ``mse``, ``mae``, ``mase`` (test part),
     ``validation_mse``, ``train_seconds``, ``key``. Raises :class:`hdt.system.errors.InputError`.
     """
+    require(stride >= 1, f"stride={stride}: expected 1, for every window, or more")
     panel = real_data(distilled, data)
     same_data(distilled, panel)
     settings = distilled.info.settings

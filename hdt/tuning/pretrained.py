@@ -188,8 +188,8 @@ def tune_values(
 ) -> Pretrained:
     """Fine-tune the network in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.
 
-    ``pattern``: ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the forecast), but with Moirai
-    also ``lora``. ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real
+    ``pattern``: ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the forecast), or ``lora``,
+    except with Moirai. ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real
     ones' noise (:mod:`hdt.maths.residuals`): ``lacking``, as a run has stored it, or what is found here. ``mix``: how
     many windows each sample combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with
     (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
