@@ -189,10 +189,10 @@ def tune_values(
     """Fine-tune the network in ``base`` on scaled values [N, M, C] of ``panel``, real or synthetic.
 
     ``pattern``: ``full``, ``freeze_ffn`` or ``head_only`` (the projection to the forecast), or ``lora``,
-    except with Moirai. ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the real
-    ones' noise (:mod:`hdt.maths.residuals`): ``lacking``, as a run has stored it, or what is found here. ``mix``: how
-    many windows each sample combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called with
-    (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
+    except with Moirai. ``clip``: the largest norm of a gradient. ``noise``: add what the series' horizons lack of the
+    real ones' noise (:mod:`hdt.maths.residuals`): ``lacking``, as a run has stored it, or what is found here. ``mix``:
+    how many windows each sample combines, by default ``MIX`` on sets of at most ``FEW`` windows. ``watch`` is called
+    with (step, steps, validation CRPS), counted over all learning rates. The test part is not read.
 
     The forecaster's ``training`` facts: ``samples`` (univariate windows seen) and ``seconds`` of all trainings;
     ``steps`` of the kept one; ``steps_to_best``, ``samples_to_best`` and ``seconds_to_best`` of it until its best step,
