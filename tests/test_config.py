@@ -27,6 +27,8 @@ def test_defaults_come_from_the_method_and_the_data_set() -> None:
 def test_auto_is_a_method_that_is_named_in_what_comes_of_it(tmp_path: Path) -> None:
     assert config.resolve("co2", method="auto") == config.resolve("co2", method="fred-wiener")  # a single channel
     assert config.resolve("ETTh1", method="auto") == config.resolve("ETTh1", method="fred-wiener", individual="auto")
+    for count, own in ((64, "auto"), (65, 0)):
+        assert config.resolve(None, count, method="auto", channels="all").options["individual"] == own
     small = {"context": 12, "horizon": 6, "length": 48, "iterations": 1, "features": 8, "draws": 1, "period": 12}
     assert hdt.distill(make_frame(), method="auto", **small).info.settings.method == "fred-wiener"
 

@@ -172,6 +172,15 @@ def test_auto_asks_for_them_where_channels_differ() -> None:
         hdt.update(chosen, opposite(600).iloc[500:])
 
 
+def test_of_rows_that_are_too_few_or_do_not_vary_nothing_is_told() -> None:
+    for rows in (torch.randn(20, 2), torch.full((400, 2), 3.0)):
+        assert own.told_apart(rows.double(), 12, 6) == 1.0
+    short = hdt.distill(
+        opposite(500).iloc[:90], method="auto", iterations=2, split=[1, 0, 0], **{**SMALL, "length": 18}
+    )
+    assert short.info.chosen["individual"] in (0, 1)
+
+
 def test_auto_asks_for_nothing_where_channels_are_not_kept() -> None:
     for frame, more in (
         (opposite(500), {"channels": 1}),

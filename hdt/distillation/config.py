@@ -116,9 +116,10 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     if real_channels is not None:
         settings = _sized(settings, budget, set(own), real_channels)
     hyper = {name: value for name, value in given.items() if name not in Settings.model_fields}
-    inherited = method.options if settings.objective == method.objective else {}
-    alone = settings.channels is None and settings.epsilon is None and real_channels != 1
-    if asked == AUTO and alone and settings.objective == method.objective:
+    elsewhere = settings.objective != method.objective
+    inherited = {} if elsewhere else method.options
+    few = real_channels is None or 1 < real_channels <= MANY_CHANNELS  # each has a student, whose moments take memory
+    if asked == AUTO and few and settings.channels is None and settings.epsilon is None and not elsewhere:
         inherited = {**inherited, **AUTO_OPTIONS}
     if settings.parameterization == method.parameterization:
         inherited = {**inherited, **method.parameterization_options}

@@ -105,12 +105,15 @@ def told_apart(series: Real, context: int, horizon: int) -> float:
     """The error of a ridge regression on x − x̄ for each channel over that of one for all of them.
 
     Both are fitted on the first ``FITTED`` of the rows and measured on what follows, each with the best of ``RIDGES``.
+    1 where rows are too few for that, or do not vary.
     """
     linear = [partial(centred, context=context)]
     (fit,), (held,) = (of_windows(series, context, horizon, linear, *part) for part in ((0.0, FITTED), (FITTED, 1.0)))
+    if not (fit.features.any() and held.target.any()):
+        return 1.0
     shared = ByChannel(*(each.mean(dim=0, keepdim=True) for each in vars(fit).values()))
     each, one = (min(held.error(own.students(rho)).item() for rho in RIDGES) for own in (fit, shared))
-    return each / one if one > 0 else 1.0
+    return each / one
 
 
 def of_windows(
