@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import sys
@@ -30,6 +31,7 @@ from hypothesis import settings  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from hdt.students import STUDENTS  # noqa: E402
+from hdt.system.errors import InputError  # noqa: E402
 
 DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -132,6 +134,38 @@ def refused(result: Result, message: str) -> None:
     assert result.out == ""
     assert result.err.startswith("error: ") and result.err.count("\n") == 1, result.err
     assert re.search(message, result.err), result.err
+
+
+def refused_network(
+    load: Callable[[Path], Any], tiny: Path, folder: Path, change: dict[str, object], message: str
+) -> None:
+    """A checkpoint like ``tiny`` with that change of its configuration is refused in one line, and so are its weights
+    when they cannot be read."""
+    config = json.loads((tiny / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    (folder / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
+    with pytest.raises(InputError, match=message) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"\x10" * 400)
+    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read"):
+        load(folder)
+
+
+def goes_on(tune: Callable[..., Any], point: Path) -> None:
+    """A tuning that is interrupted at its second step goes on at the third and ends as one that was not."""
+
+    def interrupt(step: int, *_: object) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(checkpoint=point, watch=interrupt)
+    seen: list[int] = []
+    resumed = tune(checkpoint=point, watch=lambda step, *_: seen.append(step))
+    whole = tune().network.state_dict()
+    assert seen[0] == 3 and all(torch.equal(w, whole[name]) for name, w in resumed.network.state_dict().items())
 
 
 class Ready:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, Result, make_frame, refused
+from conftest import SMALL, Result, goes_on, make_frame, refused, refused_network
 
 import hdt
 from hdt.system.errors import InputError
@@ -171,18 +172,7 @@ def test_the_base_is_kept_where_no_step_is_better(distilled: hdt.Distilled, tiny
 def test_an_interrupted_tuning_ends_as_an_uninterrupted_one(
     pattern: str, distilled: hdt.Distilled, tiny: Path, tmp_path: Path
 ) -> None:
-    def interrupt(step: int, *_: object) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
-    settings = {"base": tiny, "steps": 6, "lr": 1e-2, "pattern": pattern}
-    point = tmp_path / "point"
-    with pytest.raises(KeyboardInterrupt):
-        hdt.finetune(distilled, **settings, checkpoint=point, watch=interrupt)
-    seen: list[int] = []
-    resumed = hdt.finetune(distilled, **settings, checkpoint=point, watch=lambda step, *_: seen.append(step))
-    whole = hdt.finetune(distilled, **settings).network.state_dict()
-    assert seen[0] == 3 and all(torch.equal(w, whole[name]) for name, w in resumed.network.state_dict().items())
+    goes_on(partial(hdt.finetune, distilled, base=tiny, steps=6, lr=1e-2, pattern=pattern), tmp_path / "point")
 
 
 @needs_chronos
@@ -231,13 +221,4 @@ def test_the_command_tells_the_kind_and_prints_zero_shot(run: Run, tiny: Path, t
 def test_other_networks_are_refused(tiny: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
     from hdt.tuning.chronos import load
 
-    config = json.loads((tiny / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
-    (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
-    with pytest.raises(InputError, match=message) as caught:
-        load(tmp_path)
-    assert "\n" not in str(caught.value)
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(b"\x10" * 400)
-    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read"):
-        load(tmp_path)
+    refused_network(load, tiny, tmp_path, change, message)

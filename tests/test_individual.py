@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Ready, make_frame
+from conftest import Ready, Result, make_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,6 +171,15 @@ def test_auto_asks_for_them_where_channels_differ() -> None:
         assert (chosen.info.settings.method, chosen.info.settings.options["individual"]) == ("fred-wiener", "auto")
     with pytest.raises(InputError, match="individual=auto adds no rows to its moments, individual=0 does"):
         hdt.update(chosen, opposite(600).iloc[500:])
+
+
+def test_what_auto_decided_is_printed(run: Callable[..., Result]) -> None:
+    opposite(500).to_csv("two.csv")
+    words = [f"--{name}={SMALL[name]}" for name in ("length", "context", "horizon")]
+    words += ["--option=features=8", "--option=iterations=2", "--option=draws=2"]
+    for method, told in (("auto", "fred-wiener, individual 1, seed 0"), ("fred-wiener", "fred-wiener, seed 0")):
+        result = run("distill", "two.csv", "--method", method, "--out", method, *words)
+        assert f"two.csv by {told}\n" in result.out, result
 
 
 def test_of_rows_that_are_too_few_or_do_not_vary_nothing_is_told() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, Result, make_frame, refused
+from conftest import SMALL, Result, goes_on, make_frame, refused, refused_network
 
 import hdt
 from hdt.system.errors import InputError
@@ -161,17 +161,7 @@ def test_forecasts_after_positive_contexts_may_be_negative(tiny: Path) -> None:
 def test_an_interrupted_tuning_ends_as_an_uninterrupted_one(
     distilled: hdt.Distilled, tiny: Path, tmp_path: Path
 ) -> None:
-    def interrupt(step: int, *_: object) -> None:
-        if step == 2:
-            raise KeyboardInterrupt
-
-    point = tmp_path / "point"
-    with pytest.raises(KeyboardInterrupt):
-        hdt.finetune(distilled, base=tiny, **SETTINGS, checkpoint=point, watch=interrupt)
-    seen: list[int] = []
-    resumed = hdt.finetune(distilled, base=tiny, **SETTINGS, checkpoint=point, watch=lambda step, *_: seen.append(step))
-    whole = hdt.finetune(distilled, base=tiny, **SETTINGS).network.state_dict()
-    assert seen[0] == 3 and all(torch.equal(w, whole[name]) for name, w in resumed.network.state_dict().items())
+    goes_on(partial(hdt.finetune, distilled, base=tiny, **SETTINGS), tmp_path / "point")
 
 
 @needs_transformers
@@ -203,16 +193,7 @@ def test_the_command_tells_the_kind_and_prints_zero_shot(run: Run, tiny: Path, t
 def test_other_networks_are_refused(tiny: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
     from hdt.tuning.timesfm import load
 
-    config = json.loads((tiny / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | change))
-    (tmp_path / "model.safetensors").write_bytes((tiny / "model.safetensors").read_bytes())
-    with pytest.raises(InputError, match=message) as caught:
-        load(tmp_path)
-    assert "\n" not in str(caught.value)
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(b"\x10" * 400)
-    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read"):
-        load(tmp_path)
+    refused_network(load, tiny, tmp_path, change, message)
 
 
 @needs_transformers

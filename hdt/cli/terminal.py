@@ -67,7 +67,8 @@ def print_summary(distilled: Distilled, out: Path) -> None:
         f" × {len(distilled.values)}" if len(distilled.values) > 1 else ""
     )
     values = {**settings.options, **info.chosen}
-    options = "".join(f", {name} {values[name]:g}" for name in ("k", "lam") if name in values)
+    shown = [name for name in ("k", "lam") if name in values] + ["individual"] * bool(values.get("individual"))
+    options = "".join(f", {name} {values[name]:g}" for name in shown)
     memory = "" if info.peak_rss_mb is None else f", peak memory {info.peak_rss_mb:.0f} MB"
     print(f"{info.data.name} by {settings.method}{options}, seed {settings.seed}")
     print(f"  {info.data.training} of training values → {synthetic}")
