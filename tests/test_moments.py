@@ -15,7 +15,7 @@ from hdt.objective import Problem
 from hdt.objective.wiener import Wiener
 from hdt.system import machine
 from hdt.system.errors import InputError
-from hdt.training.features import Relu, centred
+from hdt.training.features import Relu
 
 L, H = 6, 3
 
@@ -24,6 +24,10 @@ def walk(rows: int, channels: int = 2, seed: int = 0) -> torch.Tensor:
     """A random walk: large edges, so that a wrong edge correction shows."""
     draws = torch.Generator().manual_seed(seed)
     return torch.randn(rows, channels, dtype=torch.float64, generator=draws).cumsum(0) + 5
+
+
+def noise(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def flat(series: torch.Tensor, context: int = L, horizon: int = H) -> torch.Tensor:
@@ -147,15 +151,14 @@ def one(view: str) -> dict[str, float]:
 def test_the_loss_is_that_of_scikit_learns_ridge_on_the_real_windows(view: str) -> None:
     real, synthetic = walk(80), walk(20, seed=1)[None]
     objective = wiener(real, ridge=0.03, level=0, **one(view))
-    (features,) = (v.features for v in [*objective.linear, *objective.random])
-    phi, y = (part.numpy() for part in features(flat(synthetic[0])))
+    phi, y = features_by_hand(flat(synthetic[0]).numpy(), view, *numbers(objective))
     # scikit-learn minimises a sum where W(S) minimises a mean with the penalty ρ·tr(a)/D.
     penalty = 0.03 * np.trace(phi.T @ phi) / phi.shape[1]
     model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, y)
     np.testing.assert_allclose(
         objective.student(means((torch.tensor(phi), torch.tensor(y)))).numpy().T, model.coef_, rtol=1e-8
     )
-    real_phi, real_y = (part.numpy() for part in features(flat(real)))
+    real_phi, real_y = features_by_hand(flat(real).numpy(), view, *numbers(objective))
     mse = ((model.predict(real_phi) - real_y) ** 2).sum() / (real_y**2).sum()
     loss, terms = objective.loss(synthetic, torch.Generator())
     assert loss.item() == pytest.approx(mse, rel=1e-8)
@@ -182,8 +185,13 @@ def test_views_are_weighed_and_named() -> None:
     assert list(terms) == ["raw", "centred", "centred_noise", "relu", "relu_noise"]
 
 
+def numbers(objective: Ready) -> list[np.ndarray]:
+    """R and b of the first random features, if there are any."""
+    return [part.numpy() for view in objective.random[:1] for part in (view.features.mix, view.features.bias)]
+
+
 def features_by_hand(
-    windows: np.ndarray, view: str, mix: np.ndarray, bias: np.ndarray
+    windows: np.ndarray, view: str, mix: np.ndarray | None = None, bias: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """φ and the target of every view, written out window by window, as the docstring of the objective has them."""
     phi, target = [], []
@@ -200,17 +208,25 @@ def features_by_hand(
     return np.array(phi), np.array(target)
 
 
-@pytest.mark.parametrize("view", ["raw", "centred", "relu"])
-def test_features_of_every_view_by_hand(view: str) -> None:
+def test_relu_features_by_hand() -> None:
     """Levels far from zero and scales far from one: what is not centred or not scaled shows."""
     windows = 7 + 30 * flat(walk(60)).numpy()
     mix, bias = np.random.default_rng(1).normal(size=(L, 9)), np.linspace(-1, 1, 9)
-    objective = wiener(walk(60))
-    features = {"raw": objective.raw, "centred": lambda flat: centred(flat, L)}
-    features["relu"] = Relu(L, torch.tensor(mix), torch.tensor(bias))
-    found = features[view](torch.tensor(windows))
-    for one_of, expected in zip(found, features_by_hand(windows, view, mix, bias), strict=True):
+    found = Relu(L, torch.tensor(mix), torch.tensor(bias))(torch.tensor(windows))
+    for one_of, expected in zip(found, features_by_hand(windows, "relu", mix, bias), strict=True):
         np.testing.assert_allclose(one_of.numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("view", ["raw", "centred"])
+def test_moments_of_the_linear_views_by_hand(view: str) -> None:
+    """From the Gram matrix of windows and a 1, levels far from zero and scales far from one."""
+    windows = 7 + 30 * flat(walk(60)).numpy()
+    one_more = np.hstack([windows, np.ones((len(windows), 1))])
+    phi, y = features_by_hand(windows, view)
+    found = getattr(wiener(walk(60)), view)(torch.tensor(one_more.T @ one_more))
+    np.testing.assert_allclose(found.features.numpy(), phi.T @ phi / len(phi), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(found.cross.numpy(), phi.T @ y / len(phi), rtol=1e-7, atol=1e-7)
+    assert found.target.item() == pytest.approx(np.square(y).sum() / len(y), rel=1e-9) and found.count == 1
 
 
 def test_every_draw_has_features_and_windows_of_its_own() -> None:
@@ -248,21 +264,23 @@ def test_each_iteration_takes_one_of_the_draws_of_features() -> None:
     assert len(expected) == 5 and seen == expected
 
 
-def test_a_group_of_channels_is_scored_on_one_synthetic_window_in_four() -> None:
-    """And on every real one of all channels, by scikit-learn's ridge: four first windows, four losses."""
+def test_nonlinear_students_of_a_group_of_channels_see_one_synthetic_window_in_four() -> None:
+    """And every real one of all channels, by scikit-learn's ridge: four first windows, four losses. The linear ones see
+    all: one loss."""
     real, synthetic = walk(80, 3), walk(20, seed=1)[None]
-    objective = wiener(real, ridge=0.1, level=0, **one("raw"))
-    near = objective.objective.restrict(objective.known, torch.tensor([0, 2]))
-    every, expected = flat(real).numpy(), set()
-    for first in range(4):
-        own = windows(synthetic[0], L, H)[first::4].transpose(1, 2).flatten(0, 1).numpy()
-        phi, real_phi = (np.hstack([part[:, :L], np.ones((len(part), 1))]) for part in (own, every))
-        penalty = 0.1 * np.trace(phi.T @ phi) / (L + 1)
-        model = Ridge(alpha=penalty, fit_intercept=False).fit(phi, own[:, L:])
-        expected.add(round(np.square(model.predict(real_phi) - every[:, L:]).sum() / np.square(every[:, L:]).sum(), 8))
-    generator = torch.Generator().manual_seed(0)
-    losses = [objective.objective.loss(near, synthetic, {}, generator).loss.item() for _ in range(30)]
-    assert {round(loss, 8) for loss in losses} == expected and len(expected) == 4
+    for view, firsts in (("relu", [slice(n, None, 4) for n in range(4)]), ("raw", [slice(None)])):
+        objective = wiener(real, ridge=0.1, level=0, **one(view))
+        near = objective.objective.restrict(objective.known, torch.tensor([0, 2]))
+        real_phi, every = features_by_hand(flat(real).numpy(), view, *numbers(objective))
+        expected = set()
+        for some in firsts:
+            own = windows(synthetic[0], L, H)[some].transpose(1, 2).flatten(0, 1).numpy()
+            phi, y = features_by_hand(own, view, *numbers(objective))
+            model = Ridge(alpha=0.1 * np.trace(phi.T @ phi) / phi.shape[1], fit_intercept=False).fit(phi, y)
+            expected.add(round(np.square(model.predict(real_phi) - every).sum() / np.square(every).sum(), 8))
+        generator = torch.Generator().manual_seed(0)
+        losses = [objective.objective.loss(near, synthetic, {}, generator).loss.item() for _ in range(30)]
+        assert {round(loss, 8) for loss in losses} == expected and len(expected) == len(firsts)
 
 
 def test_random_features_are_read_from_evenly_spaced_windows() -> None:
@@ -290,10 +308,11 @@ def test_level_shifts_are_their_expectation() -> None:
     """Monte Carlo: shifting context and horizon of every real window alike by N(0, s²)."""
     real, synthetic = walk(200), walk(20, seed=1)[None]
     objective = wiener(real, level=2.0, **one("raw"))
-    weights = objective.student(means(objective.raw(flat(synthetic[0]))))
+    phi, y = (torch.tensor(part) for part in features_by_hand(flat(synthetic[0]).numpy(), "raw"))
+    weights = objective.student(means((phi, y)))
     every = flat(real).repeat(400, 1)
     shifted = every + 2.0 * torch.randn(len(every), 1, dtype=every.dtype, generator=torch.Generator().manual_seed(0))
-    phi, y = objective.raw(shifted)
+    phi, y = torch.cat([shifted[:, :L], torch.ones_like(shifted[:, :1])], dim=1), shifted[:, L:]
     sampled = (y - phi @ weights).square().sum() / y.square().sum()
     assert objective.loss(synthetic, torch.Generator())[0].item() == pytest.approx(sampled.item(), rel=0.01)
 
@@ -313,7 +332,7 @@ def test_white_noise_is_best_forecast_by_its_mean_and_a_sinusoid_perfectly() -> 
 def test_no_synthetic_series_beats_the_regression_on_all_data() -> None:
     """W(S) is one linear map among all; the least-squares one of the real windows is a lower bound."""
     real = walk(200)
-    phi, y = (part.numpy() for part in wiener(real, level=0, **one("raw")).raw(flat(real)))
+    phi, y = features_by_hand(flat(real).numpy(), "raw")
     model = LinearRegression(fit_intercept=False).fit(phi, y)
     best = ((model.predict(phi) - y) ** 2).sum() / (y**2).sum()
     for seed in range(5):
@@ -327,6 +346,18 @@ def test_the_loss_has_the_gradient_it_claims() -> None:
     objective = wiener(walk(80), noise=0.5)
     synthetic = walk(20, seed=3)[None].requires_grad_()
     assert torch.autograd.gradcheck(lambda s: objective.loss(s, torch.Generator())[0], (synthetic,))
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_products_of_windows_have_the_gradient_they_claim(batch: tuple[int, ...]) -> None:
+    """Of a sum that is not symmetric in φᵀφ, so that both halves of its gradient count."""
+    phi, y, weights = (noise(*batch, *size, seed=n) for n, size in enumerate([(7, 4), (7, 3), (4, 7)]))
+
+    def of(phi: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        square, cross, power = moments.products(phi, y)
+        return (weights * torch.cat([square, cross], dim=-1)).sum() + 3 * power.sum()
+
+    assert torch.autograd.gradcheck(of, (phi.requires_grad_(), y.requires_grad_()))
 
 
 def test_singular_synthetic_moments_are_an_error_that_says_what_to_raise() -> None:

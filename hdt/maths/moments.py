@@ -19,11 +19,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from scipy.fft import next_fast_len
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hdt.maths.blocks import Real, blocks, summed
 from hdt.maths.windows import windows
@@ -125,16 +128,15 @@ def gram_of(
     first: Float[Tensor, " size"], change: Float[Tensor, "less less"], sums: Float[Tensor, " size"],
     count: Float[Tensor, ""],
 ) -> Float[Tensor, "size_and_1 size_and_1"]:  # fmt: skip
-    """The Gram matrix that sums of :func:`lags` make."""
+    """The Gram matrix that sums of :func:`lags` make; differentiable in them."""
     size = len(first)
-    result = torch.zeros(size + 1, size + 1, dtype=torch.float64, device=first.device)
-    for lag in range(size):
-        diagonal = torch.cat([first[lag : lag + 1], change.diagonal(lag)[: size - lag - 1]]).cumsum(0)
-        result[:size, :size].diagonal(lag).copy_(diagonal)
-        result[:size, :size].diagonal(-lag).copy_(diagonal)
-    result[:size, size] = result[size, :size] = sums
-    result[size, size] = count
-    return result
+    step = torch.arange(size, device=first.device)
+    row, column = step[:, None], step
+    added = torch.cat([first[None], F.pad(change, (1, 0))])  # row 0, and what a step down a diagonal adds
+    diagonals = added.gather(1, (row + column).clamp(max=size - 1)) * (row + column < size)  # one in each column
+    upper = diagonals.cumsum(0).gather(1, (column - row).clamp(min=0)).triu()
+    steps = torch.cat([upper + upper.triu(1).T, sums[:, None]], dim=1)
+    return torch.cat([steps, torch.cat([sums, count[None]])[None]])
 
 
 def lags(series: Float[Tensor, "T C"], size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -178,10 +180,34 @@ def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "
     """Moments of features and targets given batch by batch."""
     found: Moments | None = None
     for features, target in batches:
-        part = Moments(features.T @ features, features.T @ target, total(target.square()), len(features))
+        part = Moments(*products(features, target), len(features))
         found = part if found is None else found + part
     assert found is not None, "no windows"
     return found
+
+
+def products(
+    features: Float[Tensor, "*C B D"], target: Float[Tensor, "*C B H"]
+) -> tuple[Float[Tensor, "*C D D"], Float[Tensor, "*C D H"], Float[Tensor, "*C"]]:
+    """φᵀφ, φᵀy and Σ‖y‖², differentiable once."""
+    square, cross, power = _Products.apply(features, target)
+    return square, cross, power
+
+
+class _Products(torch.autograd.Function):
+    """The gradient in φ takes one product with a symmetric matrix, where autograd would take two."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(features, target)
+        return features.mT @ features, features.mT @ target, target.square().sum(dim=-2).sum(dim=-1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, square: Tensor, cross: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+        features, target = ctx.saved_tensors
+        own = (features @ (square + square.mT)).add_(target @ cross.mT)
+        return own, (features @ cross).add_(target * (2 * power[..., None, None]))
 
 
 def stream(series: Real, context: int, horizon: int, features: Features, stride: int = 1, offset: int = 0) -> Moments:

@@ -144,5 +144,4 @@ def of_windows(
 def by_channel(flat: Float[Tensor, "B window"], channels: int, features: Features) -> ByChannel:
     """Moments of windows of which each ``channels`` that follow one another are of one time."""
     x, y = (part.unflatten(0, (-1, channels)).transpose(0, 1) for part in features(flat))  # [C, n, ·]
-    sums = x.mT @ x, x.mT @ y, y.square().sum(dim=1).sum(dim=1)
-    return ByChannel(*(each.double() / x.shape[1] for each in sums))
+    return ByChannel(*(each.double() / x.shape[1] for each in moments.products(x, y)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,15 @@ class View(NamedTuple):
     real: Moments
 
 
+class LinearView(NamedTuple):
+    """The same of features whose moments are told by the Gram matrix of all windows, of which none is formed."""
+
+    name: str
+    weight: float
+    of: Callable[[Float[Tensor, "n n"]], Moments]
+    real: Moments
+
+
 @dataclass(frozen=True, kw_only=True)
 class Views(Known):
     """The linear views, which every iteration looks at, and those of random features, one of which it draws.
@@ -34,7 +43,7 @@ class Views(Known):
     of students that know one channel, where there are any.
     """
 
-    linear: Sequence[View]
+    linear: Sequence[LinearView]
     random: Sequence[View]
     share: int = 1
     joint: Joint | None = None

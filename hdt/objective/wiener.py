@@ -46,12 +46,12 @@ from hdt.maths.roles import Roles
 from hdt.maths.windows import some_windows, windows
 from hdt.objective.contract import SHARE, Objective, Scored, State, Sums, Terms
 from hdt.objective.individual import APART, individual, told_apart
-from hdt.objective.views import Statistic, View, Views
+from hdt.objective.views import LinearView, Statistic, View, Views
 from hdt.system.errors import InputError, require
 from hdt.system.fingerprint import fingerprint
 from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method, Shape
-from hdt.training.features import Relu, centred, learned, numbers, random_relu
+from hdt.training.features import Relu, learned, numbers, random_relu
 
 ENOUGH = 400  # windows of a sequence in an iteration; of more, which overlap, it looks at others each time
 BESIDE = 3.0  # chosen on the validation parts of ERCOT and co2 (recipes/LOG.md)
@@ -149,16 +149,15 @@ class Wiener(Objective[Views]):
 
     def views(self, told: Sequence[Tensor], drawn: Sequence[Relu], sums: Sums | None) -> Views:
         """The views of these sums of :class:`Statistic`."""
-        options, context = self.options, self.problem.context
+        options = self.options
         first, change, *others = told[:4]
         gram = moments.gram_of(first, moments.whole(change), *others)
-        linear: list[View] = []
+        linear: list[LinearView] = []
         if options.raw:
-            real = moments.level_shifted(moments.lag_moments(gram, context).means(), options.level)
-            linear.append(View("raw", options.raw, self.raw, real))
+            real = moments.level_shifted(self.raw(gram), options.level)
+            linear.append(LinearView("raw", options.raw, self.raw, real))
         if options.centred:
-            real = moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
-            linear.append(View("centred", options.centred, lambda flat: centred(flat, context), real))
+            linear.append(LinearView("centred", options.centred, self.centred, self.centred(gram)))
         random = [
             View("relu", options.relu, features, Moments.of([moments.whole(product), *others]).means())
             for n, features in enumerate(drawn)
@@ -174,11 +173,15 @@ class Wiener(Objective[Views]):
         return replace(known, share=SHARE, own=None if known.own is None else known.own.restrict(channels))
 
     def loss(self, known: Views, synthetic: Float[Tensor, "N M C"], state: State, generator: torch.Generator) -> Scored:
+        size, rows = self.problem.context + self.problem.horizon, synthetic.transpose(0, 1).flatten(1)  # [M, N·C]
         flat = self.looked_at(known, synthetic, generator)
         chosen = torch.randperm(len(known.random), generator=generator)[:1].tolist()
         total = flat.new_zeros((), dtype=torch.float64)
         terms: Terms = {}
-        for view in [*known.linear, *(known.random[i] for i in chosen)]:
+        gram = moments.gram_of(*moments.lags(rows, size))
+        for view in known.linear:
+            total = self.scored(total, terms, view.name, view.weight, view.real, view.of(gram))
+        for view in (known.random[i] for i in chosen):
             own = moments.window_moments([view.features(flat)]).means().double()
             total = self.scored(total, terms, view.name, view.weight, view.real, own)
         if known.own is not None:
@@ -213,10 +216,14 @@ class Wiener(Objective[Views]):
         """W(S), the ridge regression on synthetic windows of these mean moments."""
         return moments.ridge(own.features, own.cross, self.options.ridge * own.features.diagonal().mean())
 
-    def raw(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
-        """φ = (x, 1) and y."""
+    def raw(self, gram: Float[Tensor, "n n"]) -> Moments:
+        """Mean moments of φ = (x, 1) and y."""
+        return moments.lag_moments(gram, self.problem.context).means()
+
+    def centred(self, gram: Float[Tensor, "n n"]) -> Moments:
+        """Mean moments of φ = x − x̄ and y − x̄."""
         context = self.problem.context
-        return torch.cat([flat[:, :context], torch.ones_like(flat[:, :1])], dim=1), flat[:, context:]
+        return moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
 
     def graph_bytes(self, instances: int, channels: int) -> int:
         size = self.problem.context + self.problem.horizon

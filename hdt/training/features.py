@@ -32,8 +32,8 @@ class Relu:
 
     def __call__(self, flat: Float[Tensor, "B window"]) -> tuple[Tensor, Tensor]:
         x, y = centred(flat, self.context)
-        scale = deviation(x)
-        return torch.relu(x @ self.mix.to(x) + scale * self.bias.to(x)), y
+        inputs = torch.cat([x, deviation(x)], dim=1)
+        return torch.relu(inputs @ torch.cat([self.mix, self.bias[None]]).to(x)), y
 
     def to(self, device: torch.device) -> Relu:
         """The same on that device."""
