@@ -223,7 +223,8 @@ def test_moments_of_the_linear_views_by_hand(view: str) -> None:
     windows = 7 + 30 * flat(walk(60)).numpy()
     one_more = np.hstack([windows, np.ones((len(windows), 1))])
     phi, y = features_by_hand(windows, view)
-    found = getattr(wiener(walk(60)), view)(torch.tensor(one_more.T @ one_more))
+    (linear,) = wiener(walk(60), **one(view)).linear
+    found = linear.of(torch.tensor(one_more.T @ one_more)).means()
     np.testing.assert_allclose(found.features.numpy(), phi.T @ phi / len(phi), rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(found.cross.numpy(), phi.T @ y / len(phi), rtol=1e-7, atol=1e-7)
     assert found.target.item() == pytest.approx(np.square(y).sum() / len(y), rel=1e-9) and found.count == 1

@@ -75,8 +75,10 @@ class Moments:
         return Moments(self.features / self.count, self.cross / self.count, self.target / self.count, 1)
 
     def loss(self, weights: Float[Tensor, "D H"]) -> Float[Tensor, ""]:
-        """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c."""
-        return total(weights * (self.features @ weights - 2 * self.cross)) + self.target
+        """Σ over windows of ‖y − Wᵀφ‖², exactly: tr(WᵀAW) − 2 tr(WᵀB) + c; alike with any number of threads."""
+        with one_thread():
+            product = self.features @ weights
+        return total(weights * (product - 2 * self.cross)) + self.target
 
 
 def ridge(
@@ -176,6 +178,11 @@ def centred_gram(gram: Float[Tensor, "n n"], context: int) -> Float[Tensor, "n n
     return project @ gram @ project.T
 
 
+def centred_moments(gram: Float[Tensor, "n n"], context: int) -> Moments:
+    """Moments of φ = x − x̄ and y − x̄ from the same."""
+    return lag_moments(centred_gram(gram, context), context, bias=False)
+
+
 def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "B H"]]]) -> Moments:
     """Moments of features and targets given batch by batch."""
     found: Moments | None = None
@@ -189,7 +196,10 @@ def window_moments(batches: Iterable[tuple[Float[Tensor, "B D"], Float[Tensor, "
 def products(
     features: Float[Tensor, "*C B D"], target: Float[Tensor, "*C B H"]
 ) -> tuple[Float[Tensor, "*C D D"], Float[Tensor, "*C D H"], Float[Tensor, "*C"]]:
-    """φᵀφ, φᵀy and Σ‖y‖², differentiable once."""
+    """φᵀφ, φᵀy and Σ‖y‖², differentiable once.
+
+    Neither they nor their gradient depend on the number of threads.
+    """
     square, cross, power = _Products.apply(features, target)
     return square, cross, power
 
@@ -200,7 +210,9 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(features, target)
-        return features.mT @ features, features.mT @ target, target.square().sum(dim=-2).sum(dim=-1)
+        with one_thread():  # several would share the sums over windows
+            square, cross = features.mT @ features, features.mT @ target
+        return square, cross, target.square().sum(dim=-2).sum(dim=-1)
 
     @staticmethod
     @once_differentiable

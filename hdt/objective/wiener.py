@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -149,15 +150,17 @@ class Wiener(Objective[Views]):
 
     def views(self, told: Sequence[Tensor], drawn: Sequence[Relu], sums: Sums | None) -> Views:
         """The views of these sums of :class:`Statistic`."""
-        options = self.options
+        options, context = self.options, self.problem.context
         first, change, *others = told[:4]
         gram = moments.gram_of(first, moments.whole(change), *others)
         linear: list[LinearView] = []
         if options.raw:
-            real = moments.level_shifted(self.raw(gram), options.level)
-            linear.append(LinearView("raw", options.raw, self.raw, real))
+            raw = partial(moments.lag_moments, context=context)
+            real = moments.level_shifted(raw(gram).means(), options.level)
+            linear.append(LinearView("raw", options.raw, raw, real))
         if options.centred:
-            linear.append(LinearView("centred", options.centred, self.centred, self.centred(gram)))
+            centred = partial(moments.centred_moments, context=context)
+            linear.append(LinearView("centred", options.centred, centred, centred(gram).means()))
         random = [
             View("relu", options.relu, features, Moments.of([moments.whole(product), *others]).means())
             for n, features in enumerate(drawn)
@@ -180,7 +183,7 @@ class Wiener(Objective[Views]):
         terms: Terms = {}
         gram = moments.gram_of(*moments.lags(rows, size))
         for view in known.linear:
-            total = self.scored(total, terms, view.name, view.weight, view.real, view.of(gram))
+            total = self.scored(total, terms, view.name, view.weight, view.real, view.of(gram).means())
         for view in (known.random[i] for i in chosen):
             own = moments.window_moments([view.features(flat)]).means().double()
             total = self.scored(total, terms, view.name, view.weight, view.real, own)
@@ -215,15 +218,6 @@ class Wiener(Objective[Views]):
     def student(self, own: Moments) -> Float[Tensor, "D H"]:
         """W(S), the ridge regression on synthetic windows of these mean moments."""
         return moments.ridge(own.features, own.cross, self.options.ridge * own.features.diagonal().mean())
-
-    def raw(self, gram: Float[Tensor, "n n"]) -> Moments:
-        """Mean moments of φ = (x, 1) and y."""
-        return moments.lag_moments(gram, self.problem.context).means()
-
-    def centred(self, gram: Float[Tensor, "n n"]) -> Moments:
-        """Mean moments of φ = x − x̄ and y − x̄."""
-        context = self.problem.context
-        return moments.lag_moments(moments.centred_gram(gram, context), context, bias=False).means()
 
     def graph_bytes(self, instances: int, channels: int) -> int:
         size = self.problem.context + self.problem.horizon
