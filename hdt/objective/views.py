@@ -39,7 +39,7 @@ class LinearView(NamedTuple):
 class Views(Known):
     """The linear views, which every iteration looks at, and those of random features, one of which it draws.
 
-    Of synthetic windows it looks at one in ``share``. ``joint`` is the view with covariates, ``own`` that
+    The latter see one in ``share`` of the synthetic windows. ``joint`` is the view with covariates, ``own`` that
     of students that know one channel, where there are any.
     """
 

@@ -54,7 +54,7 @@ from hdt.system.options import SIZE, Options
 from hdt.system.parts import Method, Shape
 from hdt.training.features import Relu, learned, numbers, random_relu
 
-ENOUGH = 400  # windows of a sequence in an iteration; of more, which overlap, it looks at others each time
+ENOUGH = 400  # windows of a sequence for random features; of more, which overlap, an iteration looks at others
 BESIDE = 3.0  # chosen on the validation parts of ERCOT and co2 (recipes/LOG.md)
 
 
