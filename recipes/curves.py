@@ -46,7 +46,7 @@ def draw(found: pd.DataFrame, title: str, path: Path) -> None:
             shown = pd.concat([shown, found[found["method"] == "random"]])
         for n, method in enumerate(dict.fromkeys(shown["method"])):
             own = shown[shown["method"] == method].sort_values("floats")
-            colour = "0.6" if method == "random" else f"C{n}"
+            colour = "0.6" if method == "random" else f"C{n + (n >= 7)}"  # C7 is grey, too
             ax.plot(own["floats"], own["ratio"], "o-", ms=3.5, lw=1.2, color=colour, label=method)
         ax.axhline(1, color=REAL, lw=1)
         ax.set(xscale="log", title=name, xlabel="numbers stored", ylim=(0.95, 1.6))
