@@ -57,10 +57,11 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_others(frame: pd.DataFrame
     assert all(third[name] != first[name] for name in first)
 
 
-@pytest.mark.parametrize("method", ["wiener", "fred-wiener"])
-def test_the_number_of_threads_does_not_show(method: str) -> None:
+@pytest.mark.parametrize(("method", "individual"), [("wiener", 0), ("fred-wiener", 0), ("fred-wiener", 1)])
+def test_the_number_of_threads_does_not_show(method: str, individual: float) -> None:
     """At a size where torch splits a sum among its threads, from 32,768 numbers on, and LAPACK a factorisation."""
     settings = {"method": method, "length": 384, "context": 96, "horizon": 96, "draws": 1, "iterations": 2}
+    settings["individual"] = individual
     found = []
     try:
         for threads in (1, 2):

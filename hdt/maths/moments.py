@@ -111,10 +111,10 @@ def whole(upper: Float[Tensor, " half"]) -> Float[Tensor, "n n"]:
     return matrix
 
 
-def total(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, ""]:
-    """The sum of all entries, column by column: torch splits one long sum among its threads, and their number would
-    show in the last bits."""
-    return matrix.sum(dim=0).sum()
+def total(matrices: Float[Tensor, "*C rows columns"]) -> Float[Tensor, "*C"]:
+    """The sum of all entries of each, column by column: torch splits one long sum among its threads, and their number
+    would show in the last bits."""
+    return matrices.sum(dim=-2).sum(dim=-1)
 
 
 def gram(series: Real, size: int) -> Float[Tensor, "size_and_1 size_and_1"]:
@@ -212,7 +212,7 @@ class _Products(torch.autograd.Function):
         ctx.save_for_backward(features, target)
         with one_thread():  # several would share the sums over windows
             square, cross = features.mT @ features, features.mT @ target
-        return square, cross, target.square().sum(dim=-2).sum(dim=-1)
+        return square, cross, total(target.square())
 
     @staticmethod
     @once_differentiable

@@ -57,7 +57,7 @@ class ByChannel:
 
     def error(self, students: Float[Tensor, "C D H"]) -> Float[Tensor, ""]:
         """What such students leave of ‖y‖², over channels."""
-        left = (students * (self.features @ students - 2 * self.cross)).sum(dim=1).sum(dim=1) + self.target
+        left = moments.total(students * (self.features @ students - 2 * self.cross)) + self.target
         return left.mean() / self.target.mean()
 
 
