@@ -33,6 +33,18 @@ def test_auto_is_a_method_that_is_named_in_what_comes_of_it(tmp_path: Path) -> N
     assert hdt.distill(make_frame(), method="auto", **small).info.settings.method == "fred-wiener"
 
 
+def test_auto_weighs_the_noise_of_longer_sets_less() -> None:
+    def noise(**given: object) -> float:
+        return config.resolve(None, 7, **given).options["noise"]
+
+    assert [noise(method="auto", length=length) for length in (192, 384, 1536, 6144)] == [0.06, 0.06, 0.015, 0.00375]
+    assert noise(method="auto", budget=7 * 768) == 0.03  # which sets the length
+    assert noise(method="auto", channels=2, length=1536) == 0.015
+    assert noise(method="auto", length=1536, noise=0.2) == 0.2
+    assert noise(method="fred-wiener", length=1536) == 0.06
+    assert "noise" not in config.resolve(None, 7, method="auto", objective="cfm", length=1536).options
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

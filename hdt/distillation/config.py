@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from hdt.data import registry
-from hdt.distillation.methods import AUTO, AUTO_OPTIONS, METHODS, named
+from hdt.distillation.methods import AUTO, METHODS, automatic, named
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
 from hdt.start import STARTS
@@ -119,8 +119,9 @@ def resolve(data: object, real_channels: int | None = None, /, **given: Any) -> 
     elsewhere = settings.objective != method.objective
     inherited = {} if elsewhere else method.options
     few = real_channels is None or 1 < real_channels <= MANY_CHANNELS  # each has a student, whose moments take memory
-    if asked == AUTO and few and settings.channels is None and settings.epsilon is None and not elsewhere:
-        inherited = {**inherited, **AUTO_OPTIONS}
+    if asked == AUTO and not elsewhere:
+        each = few and settings.channels is None and settings.epsilon is None
+        inherited = {**inherited, **automatic(settings.length, each)}
     if settings.parameterization == method.parameterization:
         inherited = {**inherited, **method.parameterization_options}
     options = {**inherited, **listed, **hyper}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hdt.objective import OBJECTIVES
 from hdt.parameterization import PARAMETERIZATIONS
@@ -22,9 +23,20 @@ def _found() -> dict[str, Method]:
 
 METHODS = Named("method", _found)
 AUTO, CHOICE = "auto", "fred-wiener"  # for whoever does not want to choose: measured in docs/results.md
-AUTO_OPTIONS = {"individual": AUTO}  # and where every channel is kept
+MADE_FOR = 384  # steps that the weight of its noise term was chosen for
 
 
 def named(method: str) -> str:
     """The name of a method; that of the one we would take for ``auto``."""
     return CHOICE if method == AUTO else method
+
+
+def automatic(length: int, each: bool) -> dict[str, Any]:
+    """The options of ``auto`` beside those of the method it takes, for so many steps.
+
+    What W(S) leaves unexplained of synthetic horizons grows with them, and a weight against it that is made for few
+    holds back longer series, so it falls as they grow (recipes/LOG.md, how many steps networks need). Where ``each`` of
+    the real channels is kept, and they are not too many, the data say whether students of single ones are looked at.
+    """
+    noise = METHODS[CHOICE].options["noise"] * min(1.0, MADE_FOR / length)
+    return {"noise": noise, **({"individual": AUTO} if each else {})}
