@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from hdt.evaluation.figures import REAL
 
-OURS = ("wiener", "fred-wiener", "nsd-wiener", "hdt-wiener", "hdt-cfm", "fred-mtt", "nsd-mtt")
+OURS = ("auto", "wiener", "fred-wiener", "nsd-wiener", "hdt-wiener", "hdt-cfm", "fred-mtt", "nsd-mtt")
 SUBSETS = ("random", "herding", "kcenter")
 PANELS = ("ours, and parts of others put together", "published", "real values")
 KEPT = ["data", "method", "varied", "student", "seed", "mse", "validation_mse", "floats", "distill_seconds", "protocol"]
